@@ -1,0 +1,101 @@
+"""What a user reads instead of a traceback.
+
+Every mistake a user can make ends in one of these; the command line prints the message and exits
+with ``exit_code``. Anything else that escapes is a defect of attnbuild and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+__all__ = [
+    "AttnbuildError",
+    "CheckpointError",
+    "ConfigError",
+    "DataError",
+    "Problem",
+    "did_you_mean",
+]
+
+
+class AttnbuildError(Exception):
+    """Base of all errors that are the input's fault, not the program's."""
+
+    exit_code = 1
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong in a config.
+
+    Attributes:
+        path: dotted path of the key, as the user would type it: ``attention.window``.
+        message: what is wrong, with the value, what was expected and what to do instead.
+        origin: the last file that holds the key, or ``command line``; empty when called from Python.
+    """
+
+    path: str
+    message: str
+    origin: str = ""
+
+    def __str__(self) -> str:
+        origin = f"({self.origin}) " if self.origin else ""
+        return f"{self.path}: {origin}{self.message}"
+
+
+class ConfigError(AttnbuildError, ValueError):
+    """The configuration cannot work. Holds every problem found, not only the first.
+
+    Args:
+        problems: the problems, or one message where no path is known.
+        path: the path that a single message concerns.
+    """
+
+    exit_code = 2
+
+    def __init__(self, problems: Sequence[Problem] | str, path: str = "") -> None:
+        if isinstance(problems, str):
+            problems = [Problem(path, problems)]
+        self.problems: tuple[Problem, ...] = tuple(problems)
+        super().__init__(_render(self.problems))
+
+
+class DataError(AttnbuildError):
+    """Data cannot be read or used; the message names file and line."""
+
+
+class CheckpointError(AttnbuildError):
+    """A run folder or checkpoint is missing, damaged or does not fit."""
+
+
+def _render(problems: Sequence[Problem]) -> str:
+    if len(problems) == 1 and not problems[0].path:
+        return problems[0].message
+    head = "1 problem in the config:" if len(problems) == 1 else f"{len(problems)} problems in the config:"
+    width = max(len(problem.path) for problem in problems)
+    lines = []
+    for problem in problems:
+        origin = f"({problem.origin}) " if problem.origin else ""
+        message = f"{origin}{problem.message}".replace("\n", "\n" + " " * (width + 4))
+        lines.append(f"  {problem.path.ljust(width)}  {message}")
+    return "\n".join([head, *lines])
+
+
+def did_you_mean(name: str, known: Iterable[str], show: int = 0) -> str:
+    """A suffix for messages about an unknown name: the nearest known names, or else what there is.
+
+    Args:
+        name: what the user wrote.
+        known: the valid names.
+        show: list up to this many of the valid names when none is near; 0 lists all.
+    """
+    known = sorted(known)
+    near = difflib.get_close_matches(str(name), known, n=3, cutoff=0.6)
+    if near:
+        return f"did you mean {' or '.join(repr(candidate) for candidate in near)}?"
+    if not known:
+        return "there are none"
+    listed = known[:show] if show else known
+    return f"one of: {', '.join(listed)}{', ...' if len(listed) < len(known) else ''}"

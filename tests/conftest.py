@@ -1,0 +1,28 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+# Tests are small and run side by side: more threads than one would only get in each other's way.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Hubs may be out of reach, and a test that asks one hangs.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Encoded data and tokenizers of the tests stay out of the user's cache."""
+    os.environ["ATTNBUILD_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Real data sets for tests: ``$ATTNBUILD_DATA``, or ``shared/data`` beside the checkout."""
+    root = Path(os.environ.get("ATTNBUILD_DATA") or Path(__file__).parents[2] / "shared" / "data")
+    if not root.is_dir():
+        pytest.skip(f"no real data: {root} is absent; set ATTNBUILD_DATA")
+    return root
