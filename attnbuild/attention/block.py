@@ -1,0 +1,186 @@
+"""The attention block: project, split heads, attend, merge heads, project."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from annotated_types import Ge
+from torch import Tensor, nn
+
+from attnbuild.attention.core.base import Attended, Core
+from attnbuild.attention.place import CorePlace, HeadPlace, Parts, Place
+from attnbuild.attention.spec import AttentionSpec
+from attnbuild.attention.state import State
+from attnbuild.errors import ConfigError
+from attnbuild.memory import Memory, masked_mean
+
+__all__ = ["AttentionBlock"]
+
+
+class AttentionBlock(nn.Module):
+    """One attention of a model, of any kind, at its place.
+
+    Args:
+        heads: number of query heads.
+        kv_heads: number of key and value heads, shared by groups of query heads; null = heads.
+        projections: all = query, key, value and output are projected; none = raw, the score owns its matrices.
+        bias: whether the projections have one.
+
+    Attributes:
+        place: where it stands.
+        spec: what it is made of.
+        out_dim: width of the output: ``dim`` with projections, ``memory_dim`` without.
+    """
+
+    def __init__(
+        self,
+        place: Place,
+        spec: AttentionSpec,
+        *,
+        heads: Annotated[int, Ge(1)] = 4,
+        kv_heads: Annotated[int, Ge(1)] | None = None,
+        projections: Literal["all", "none"] = "all",
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        self.place, self.spec = place, spec
+        self.heads, self.kv_heads = heads, kv_heads or heads
+        self._check_heads(projections)
+        projected = projections == "all"
+        self.out_dim = place.dim if projected else place.memory_dim
+        width = place.dim // heads
+        inner = heads * width
+        self.query_projection = _linear(place.dim, inner, bias) if projected else nn.Identity()
+        self.key_projection = _linear(place.memory_dim, self.kv_heads * width, bias) if projected else nn.Identity()
+        self.value_projection = _linear(place.memory_dim, self.kv_heads * width, bias) if projected else nn.Identity()
+        self.out_projection = _linear(inner, place.dim, bias) if projected else nn.Identity()
+        self.core = self._build_core(width if projected else place.dim, width if projected else place.memory_dim)
+
+    def _check_heads(self, projections: str) -> None:
+        if projections == "none" and (self.heads, self.kv_heads) != (1, 1):
+            raise ConfigError("without projections there is one head: set heads=1, or projections=all", self.place.name)
+        if self.place.dim % self.heads:
+            raise ConfigError(
+                f"{self.heads} heads do not divide the width {self.place.dim}", f"{self.place.name}.heads"
+            )
+        if self.heads % self.kv_heads:
+            raise ConfigError(
+                f"{self.kv_heads} key heads do not divide {self.heads} heads", f"{self.place.name}.kv_heads"
+            )
+
+    def _build_core(self, query_dim: int, key_dim: int) -> Core:
+        heads = HeadPlace(
+            **vars(self.place),
+            heads=self.heads,
+            kv_heads=self.kv_heads,
+            query_dim=query_dim,
+            key_dim=key_dim,
+            value_dim=key_dim,
+        )
+        built = {kind: part.build(heads) for kind, part in self.spec.parts.items()}
+        return self.spec.core.build(CorePlace(**vars(heads), parts=Parts(**built) if built else None))
+
+    def forward(
+        self,
+        query: Tensor,
+        memory: Tensor | None = None,
+        *,
+        key_padding_mask: Tensor | None = None,
+        summary: Tensor | None = None,
+        need_weights: bool = False,
+    ) -> Tensor | tuple[Tensor, Tensor | None]:
+        """Attend.
+
+        Args:
+            query: (B, N, dim).
+            memory: (B, S, memory_dim) in cross-attention; None in self-attention.
+            key_padding_mask: (B, S), True = padding.
+            summary: (B, memory_dim), for the fixed context; None = the masked mean of the memory.
+            need_weights: also return the weights, by the reference path with the same parameters.
+
+        Returns:
+            (B, N, out_dim), and with ``need_weights`` the weights (B, heads, N, S), or None where the core has none.
+
+        Raises:
+            ConfigError: memory given to a layer built for self-attention, or missing from one for cross-attention.
+        """
+        if (memory is None) == self.place.cross:
+            built, fix = ("cross", "call it with memory") if self.place.cross else ("self", "build it with memory_dim=")
+            raise ConfigError(f"this layer was built for {built}-attention: {fix}", self.place.name)
+        states = query if memory is None else memory
+        if summary is None:
+            summary = masked_mean(states, key_padding_mask)
+        attended = self.attend(query, Memory(states, key_padding_mask, summary), need_weights)
+        return (attended.values, attended.weights) if need_weights else attended.values
+
+    def attend(self, query: Tensor, memory: Memory, need_weights: bool = False) -> Attended:
+        """Whole sequences: (B, N, dim) and the memory -> values (B, N, out_dim)."""
+        key, value, key_padding_mask = self._keys_and_values(memory)
+        attended = self.core.attend(self._queries(query), key, value, key_padding_mask, need_weights)
+        return self._merge(attended)
+
+    def start(self, memory: Memory) -> State:
+        """The state before the first token is decoded; in self-attention the memory only gives batch and device."""
+        if not self.place.cross:
+            return self.core.begin(memory.states)
+        return self.core.remember(*self._keys_and_values(memory))
+
+    def step(self, query: Tensor, state: State, sentences: int, need_weights: bool = False) -> tuple[Attended, State]:
+        """One token of every row.
+
+        Args:
+            query: (R, 1, dim), the beams of all sentences, sentence by sentence.
+            state: from ``start`` or the last ``step``.
+            sentences: how many sentences the rows belong to.
+            need_weights: also return weights (R, heads, 1, S).
+
+        Returns:
+            values (R, 1, out_dim) and the next state.
+        """
+        if self.place.cross:
+            # The beams of a sentence share its keys: they stand side by side as queries.
+            beams = query.view(sentences, -1, query.shape[-1])
+            attended, state = self.core.recall(self._queries(beams), state, need_weights)
+            attended = _one_row_a_query(attended)
+        else:
+            key, value = self._split(self.key_projection(query)), self._split(self.value_projection(query))
+            attended, state = self.core.extend(self._queries(query), key, value, state, need_weights)
+        return self._merge(attended), state
+
+    def _queries(self, query: Tensor) -> Tensor:
+        return self.query_projection(query).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+    def _split(self, states: Tensor) -> Tensor:
+        return states.unflatten(-1, (self.kv_heads, -1)).transpose(1, 2)
+
+    def _keys_and_values(self, memory: Memory) -> tuple[Tensor, Tensor, Tensor | None]:
+        seen = self.core.see(memory)
+        key, value = self.key_projection(seen.states), self.value_projection(seen.states)
+        return self._split(key), self._split(value), seen.key_padding_mask
+
+    def _merge(self, attended: Attended) -> Attended:
+        merged = attended.values.transpose(1, 2).flatten(2)
+        return Attended(self.out_projection(merged), attended.weights, attended.log_prob, attended.entropy)
+
+
+def _one_row_a_query(attended: Attended) -> Attended:
+    """(B, H, beams, ...) -> (B x beams, H, 1, ...), and (B, beams) -> (B x beams, 1)."""
+
+    def heads_first(tensor: Tensor) -> Tensor:
+        return tensor.transpose(1, 2).flatten(0, 1).unsqueeze(2)
+
+    return Attended(
+        heads_first(attended.values),
+        None if attended.weights is None else heads_first(attended.weights),
+        None if attended.log_prob is None else attended.log_prob.flatten().unsqueeze(1),
+        None if attended.entropy is None else attended.entropy.flatten().unsqueeze(1),
+    )
+
+
+def _linear(inputs: int, outputs: int, bias: bool) -> nn.Linear:
+    """Xavier uniform weights and zero biases, as torch.nn.MultiheadAttention and tensor2tensor have them."""
+    layer = nn.Linear(inputs, outputs, bias=bias)
+    nn.init.xavier_uniform_(layer.weight)
+    if bias:
+        nn.init.zeros_(layer.bias)
+    return layer

@@ -1,0 +1,108 @@
+"""Attention for users who only want the layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from attnbuild.attention.block import AttentionBlock
+from attnbuild.attention.place import Place
+from attnbuild.attention.presets import load_preset
+from attnbuild.attention.spec import AttentionSpec
+from attnbuild.errors import ConfigError
+from attnbuild.registry import Option, options_of, summary_of
+
+__all__ = ["build_attention", "build_block", "describe"]
+
+
+def build_attention(
+    preset: str | Mapping[str, Any],
+    *,
+    dim: int,
+    memory_dim: int | None = None,
+    causal: bool = False,
+    layer: int = 0,
+    max_len: int | None = None,
+    **options: Any,
+) -> AttentionBlock:
+    """Build an attention layer.
+
+    Args:
+        preset: a name of ``attnbuild.list_names("attention")``, or a mapping such as
+            ``{"type": "soft", "score": "additive"}``.
+        dim: width of the queries.
+        memory_dim: width of the memory in cross-attention; None = self-attention.
+        causal: position i may not see j > i (self-attention only).
+        layer: index of the layer, for attentions that differ by layer.
+        max_len: longest sequence, for attentions that must know it.
+        **options: any option of the attention: ``heads=8, window=16``.
+
+    Returns:
+        A ``torch.nn.Module``: ``layer(query, memory=None, key_padding_mask=None, need_weights=False)``.
+
+    Raises:
+        ConfigError: an unknown name or option, a bad value, or something the attention cannot do.
+
+    Example:
+        >>> import torch
+        >>> layer = build_attention("window", dim=32, heads=4, window=2, causal=True)
+        >>> layer(torch.zeros(1, 5, 32)).shape
+        torch.Size([1, 5, 32])
+    """
+    config = load_preset(preset) if isinstance(preset, str) else dict(preset)
+    cross = memory_dim is not None
+    if cross and causal:
+        raise ConfigError("cross-attention has no order of its own to be causal in: leave out causal or memory_dim")
+    place = Place("attention", dim, dim if memory_dim is None else memory_dim, cross, causal, layer, max_len)
+    return build_block(AttentionSpec.from_config({**config, **options}), place)
+
+
+def build_block(spec: AttentionSpec, place: Place) -> AttentionBlock:
+    """Build the attention of a spec at a place.
+
+    Raises:
+        ConfigError: the attention cannot serve the place, or does not fit its widths.
+    """
+    why = spec.capabilities.refusal(cross=place.cross, causal=place.causal)
+    if why:
+        kind = f"{'causal ' if place.causal else ''}{'cross' if place.cross else 'self'}-attention"
+        name = spec.preset or spec.core.name
+        raise ConfigError(f"{name!r} cannot serve as {kind}: {why}", place.name)
+    return AttentionBlock(place, spec, **spec.block)
+
+
+def describe(name: str) -> dict[str, Any]:
+    """What ``attnbuild list attention`` tells of a preset.
+
+    Returns:
+        ``name``, ``summary`` (first lines of the docstrings of its parts, with the papers), ``options``
+        (name, type, default in this preset, help) and ``capabilities``.
+    """
+    config = load_preset(name)
+    spec = AttentionSpec.from_config(config)
+    parts = [spec.core, *(part for part in spec.parts.values())]
+    distinctive = [part for part in parts if part.name not in _PLAIN] or [spec.core]
+    options: dict[str, Option] = dict(options_of(AttentionBlock))
+    for part in parts:
+        options.update(options_of(part.maker))
+    can = spec.capabilities
+    return {
+        "name": name,
+        "summary": " ".join(summary_of(part.maker) for part in distinctive),
+        "parts": {part.kind: part.name for part in parts},
+        "options": [
+            {
+                "name": option.name,
+                "type": option.annotation,
+                "default": config.get(option.name, option.default),
+                "help": option.help,
+            }
+            for option in options.values()
+        ],
+        "capabilities": {key: getattr(can, key) for key in vars(can) if key != "reasons"},
+        "reasons": dict(can.reasons),
+    }
+
+
+#: Parts that say nothing about a preset.
+_PLAIN = {"soft", "full", "softmax", "none"}

@@ -1,0 +1,1 @@
+"""The cores: one family of attention a file."""

@@ -1,0 +1,93 @@
+"""Where an attention stands in a model: what the builder knows and tells a part."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from attnbuild.attention.block import AttentionBlock
+    from attnbuild.attention.patterns import Pattern
+    from attnbuild.attention.positions import Position
+    from attnbuild.attention.scores import Score
+    from attnbuild.attention.weightings import Weighting
+
+__all__ = ["AttentionMaker", "CorePlace", "HeadPlace", "Parts", "Place", "PlaceKind"]
+
+
+@dataclass(frozen=True)
+class PlaceKind:
+    """What a place for attention asks of the attention.
+
+    Attributes:
+        cross: attends to another sequence.
+        causal: position i may not see j > i.
+    """
+
+    cross: bool = False
+    causal: bool = False
+
+
+class AttentionMaker(Protocol):
+    """Builds the attention that the config chose for a place of the encoder or decoder at hand."""
+
+    def __call__(self, name: str, *, dim: int, memory_dim: int | None = None, layer: int = 0) -> AttentionBlock: ...
+
+
+@dataclass(frozen=True)
+class Place:
+    """A place for an attention block.
+
+    Attributes:
+        name: ``encoder.attention``, ``decoder.self_attention``, ``decoder.cross_attention``.
+        dim: width of the queries, and of the output where projections are used.
+        memory_dim: width of what is attended to; equal to ``dim`` in self-attention.
+        cross: attends to another sequence.
+        causal: position i may not see j > i.
+        layer: index of the layer, from 0.
+        max_len: longest sequence expected, for cores that must know it; None = not known.
+    """
+
+    name: str
+    dim: int
+    memory_dim: int
+    cross: bool = False
+    causal: bool = False
+    layer: int = 0
+    max_len: int | None = None
+
+
+@dataclass(frozen=True)
+class HeadPlace(Place):
+    """A place as seen within the heads.
+
+    Attributes:
+        heads: number of query heads.
+        kv_heads: number of key and value heads; divides ``heads``.
+        query_dim: width of one head's query.
+        key_dim: width of one head's key.
+        value_dim: width of one head's value.
+    """
+
+    heads: int = 1
+    kv_heads: int = 1
+    query_dim: int = 1
+    key_dim: int = 1
+    value_dim: int = 1
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The parts that a core of the soft family is made of."""
+
+    score: Score
+    pattern: Pattern
+    weighting: Weighting
+    position: Position
+
+
+@dataclass(frozen=True)
+class CorePlace(HeadPlace):
+    """What a core is told: the place, its heads, and its parts (None for cores that take none)."""
+
+    parts: Parts | None = None

@@ -1,0 +1,31 @@
+"""Presets: named points in the space of parts, one flat YAML each in ``conf/attention``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from attnbuild.errors import ConfigError, did_you_mean
+from attnbuild.paths import conf_dir
+
+__all__ = ["load_preset", "preset_names"]
+
+
+def preset_names() -> list[str]:
+    """Every shipped preset, sorted."""
+    return sorted(path.stem for path in (conf_dir() / "attention").glob("*.yaml"))
+
+
+def load_preset(name: str) -> dict[str, Any]:
+    """The options of a preset, ``preset`` (its own name) among them.
+
+    Raises:
+        ConfigError: there is no such preset; the message gives the nearest.
+    """
+    path = conf_dir() / "attention" / f"{name}.yaml"
+    if name not in preset_names():
+        raise ConfigError(f"unknown attention {name!r}; {did_you_mean(name, preset_names())}", "attention")
+    options = OmegaConf.to_container(OmegaConf.load(path))
+    assert isinstance(options, dict)
+    return {"preset": name, **{str(key): value for key, value in options.items()}}

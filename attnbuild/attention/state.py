@@ -1,0 +1,88 @@
+"""What incremental decoding remembers.
+
+Search works on rows: the beams of all sentences, sentence by sentence (``rows = sentences x beams``).
+A state is a dataclass whose tensors are tagged as stored once per sentence (the memory's keys and
+values, shared by the beams) or once per row (own keys, recurrent state). The tags are all that
+reordering beams and dropping finished sentences need, so one ``select`` serves every core.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+__all__ = ["CacheState", "MemoryState", "State", "per_row", "per_sentence"]
+
+
+def per_sentence(**kwargs: Any) -> Any:
+    """A field whose first axis counts sentences."""
+    return field(metadata={"axis": "sentence"}, **kwargs)
+
+
+def per_row(**kwargs: Any) -> Any:
+    """A field whose first axis counts rows (sentences x beams)."""
+    return field(metadata={"axis": "row"}, **kwargs)
+
+
+@dataclass
+class State:
+    """Base of decoding states: selects along the tagged axes, through nested states and lists."""
+
+    def select(self, *, rows: Tensor | None = None, sentences: Tensor | None = None) -> Self:
+        """A state that holds the given rows and sentences (1-d index tensors; None = all, as they are)."""
+        changed: dict[str, Any] = {}
+        for item in dataclasses.fields(self):
+            value = getattr(self, item.name)
+            index = {"row": rows, "sentence": sentences}.get(item.metadata.get("axis", ""))
+            if isinstance(value, Tensor) and index is not None:
+                changed[item.name] = value.index_select(0, index)
+            elif isinstance(value, State):
+                changed[item.name] = value.select(rows=rows, sentences=sentences)
+            elif isinstance(value, list):
+                changed[item.name] = [part.select(rows=rows, sentences=sentences) for part in value]
+        return dataclasses.replace(self, **changed)
+
+
+@dataclass
+class MemoryState(State):
+    """Cross-attention: the memory's keys and values, computed once a sentence.
+
+    Attributes:
+        key: (B, kv_heads, S, Dk), as the core wants it for scoring.
+        value: (B, kv_heads, S, Dv).
+        key_padding_mask: (B, S), True = padding, or None.
+    """
+
+    key: Tensor = per_sentence()
+    value: Tensor = per_sentence()
+    key_padding_mask: Tensor | None = per_sentence(default=None)
+
+
+@dataclass
+class CacheState(State):
+    """Self-attention: the keys and values of what was decoded so far.
+
+    Attributes:
+        key: (R, kv_heads, T, Dk), as the core wants it for scoring.
+        value: (R, kv_heads, T, Dv).
+        first: position of the oldest key kept; keys that no later query can see are dropped.
+    """
+
+    key: Tensor = per_row()
+    value: Tensor = per_row()
+    first: int = 0
+
+    @property
+    def length(self) -> int:
+        """How many positions have been decoded, dropped ones included."""
+        return self.first + self.key.shape[2]
+
+    def append(self, key: Tensor, value: Tensor, reach: int | None) -> CacheState:
+        """With one more position, (R, kv_heads, 1, D) each; keeps what ``reach`` positions back can see."""
+        keys, values = torch.cat([self.key, key], dim=2), torch.cat([self.value, value], dim=2)
+        excess = 0 if reach is None else max(0, keys.shape[2] - (reach + 1))
+        return CacheState(keys[:, :, excess:], values[:, :, excess:], self.first + excess)
