@@ -1,0 +1,1 @@
+"""Decoders turn targets and memory into logits, all at once or token by token."""

@@ -1,0 +1,103 @@
+"""What every decoder is told and does."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+
+from attnbuild.attention.place import AttentionMaker, PlaceKind
+from attnbuild.attention.state import State
+from attnbuild.embedding import Embedding
+from attnbuild.memory import Memory
+
+__all__ = ["Decoder", "DecoderPlace", "DecoderState", "Step"]
+
+
+@dataclass(frozen=True)
+class DecoderPlace:
+    """What the builder tells a decoder.
+
+    Attributes:
+        vocabulary: number of target token ids.
+        memory_dim: width of the memory's states.
+        attention: builds the attention of one of the decoder's places.
+    """
+
+    vocabulary: int
+    memory_dim: int
+    attention: AttentionMaker
+
+
+@dataclass
+class DecoderState(State):
+    """What a decoding remembers; rows are the beams of all sentences, sentence by sentence.
+
+    Attributes:
+        sentences: how many sentences are being decoded.
+        rows: how many rows, the same number for each sentence.
+    """
+
+    sentences: int
+    rows: int
+
+    def reorder(self, rows: Tensor) -> Self:
+        """Row r of the new state is row ``rows[r]`` of this one; rows stay within their sentence."""
+        return dataclasses.replace(self.select(rows=rows), rows=len(rows))
+
+    def keep(self, sentences: Tensor) -> Self:
+        """Only these sentences (1-d index tensor), with all their rows."""
+        beams = self.rows // self.sentences
+        rows = (sentences.unsqueeze(1) * beams + torch.arange(beams, device=sentences.device)).flatten()
+        kept = self.select(rows=rows, sentences=sentences)
+        return dataclasses.replace(kept, sentences=len(sentences), rows=len(rows))
+
+
+@dataclass
+class Step:
+    """One decoding step.
+
+    Attributes:
+        logits: (R, V).
+        state: what to give to the next step.
+        weights: (R, heads, S) of the last layer's cross-attention where asked for and where there are any.
+    """
+
+    logits: Tensor
+    state: DecoderState
+    weights: Tensor | None = None
+
+
+class Decoder(nn.Module):
+    """Base of decoders.
+
+    Attributes:
+        places: the decoder's places for attention, by name.
+        embedding: of the target tokens.
+        output: the layer that turns states into logits; its weight may be tied to an embedding.
+    """
+
+    places: ClassVar[Mapping[str, PlaceKind]] = {}
+    embedding: Embedding
+    output: nn.Linear
+
+    def forward(
+        self, target: Tensor, memory: Memory, need_weights: bool = False
+    ) -> Tensor | tuple[Tensor, Tensor | None]:
+        """Teacher forcing: token ids (B, T), padded at the right -> logits (B, T, V) of the next tokens.
+
+        With ``need_weights`` also the last layer's cross-attention weights (B, heads, T, S), or None.
+        """
+        raise NotImplementedError
+
+    def start(self, memory: Memory) -> DecoderState:
+        """The state before the first token, one row a sentence."""
+        raise NotImplementedError
+
+    def step(self, tokens: Tensor, state: DecoderState, need_weights: bool = False) -> Step:
+        """One token of every row, (R,) -> logits of the next."""
+        raise NotImplementedError

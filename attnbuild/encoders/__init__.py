@@ -1,0 +1,1 @@
+"""Encoders turn inputs into Memory."""

@@ -1,0 +1,28 @@
+"""Initialisations of a whole model, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+from torch import nn
+
+__all__ = ["INITIALISATIONS", "Initialisation"]
+
+Initialisation = Literal["xavier", "normal"]
+
+
+def _xavier(model: nn.Module) -> None:
+    """Xavier uniform matrices (Glorot and Bengio 2010), zero biases; the parts are built so: nothing to do."""
+
+
+def _normal(model: nn.Module) -> None:
+    """N(0, 0.02) matrices and embeddings, zero biases (Radford et al. 2019, GPT-2). Recurrent cells stay as built."""
+    for module in model.modules():
+        if isinstance(module, (nn.Linear, nn.Embedding)):
+            nn.init.normal_(module.weight, std=0.02)
+        if isinstance(module, nn.Linear) and module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+INITIALISATIONS: dict[str, Callable[[nn.Module], None]] = {"xavier": _xavier, "normal": _normal}

@@ -1,0 +1,166 @@
+"""One config, one model: the only place that knows the whole shape."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from attnbuild.attention.block import AttentionBlock
+from attnbuild.attention.build import build_block
+from attnbuild.attention.place import AttentionMaker, Place
+from attnbuild.decoders.base import Decoder, DecoderPlace, DecoderState
+from attnbuild.encoders.base import Encoder, EncoderPlace
+from attnbuild.errors import ConfigError, Problem
+from attnbuild.initialisation import INITIALISATIONS
+from attnbuild.memory import Memory
+from attnbuild.places import Places, resolve_places
+from attnbuild.registry import build, check_options, lookup
+
+__all__ = ["EncoderDecoder", "build_model", "check_model"]
+
+#: The id of padding in every vocabulary.
+PAD_ID = 0
+
+
+class EncoderDecoder(nn.Module):
+    """Encoder, memory, decoder.
+
+    Args:
+        encoder: turns source tokens into memory.
+        decoder: turns target tokens and memory into logits.
+    """
+
+    def __init__(self, encoder: Encoder, decoder: Decoder) -> None:
+        super().__init__()
+        self.encoder, self.decoder = encoder, decoder
+
+    def forward(self, source: Tensor, target: Tensor) -> Tensor:
+        """Token ids (B, S) and (B, T) -> logits (B, T, V) of the token after each target position."""
+        return self.decoder(target, self.encoder(source))
+
+    def encode(self, source: Tensor) -> Memory:
+        """Token ids (B, S), padded at the right -> memory."""
+        return self.encoder(source)
+
+    def start(self, source: Tensor) -> DecoderState:
+        """The decoder's state before the first token."""
+        return self.decoder.start(self.encoder(source))
+
+
+def build_model(
+    config: Mapping[str, Any], *, source_vocab: int, target_vocab: int, shared_vocabulary: bool
+) -> EncoderDecoder:
+    """Assemble the model that a resolved config describes.
+
+    Args:
+        config: the resolved config; ``model``, ``encoder``, ``decoder`` and ``attention`` are read.
+        source_vocab: number of source token ids.
+        target_vocab: number of target token ids.
+        shared_vocabulary: source and target use the same ids.
+
+    Raises:
+        ConfigError: what does not fit, all of it together.
+    """
+    places = resolve_places(config)
+    makers = {part: _Maker(part, places) for part in ("encoder", "decoder")}
+    encoder = build(
+        "encoder",
+        EncoderPlace(source_vocab, PAD_ID, makers["encoder"]),
+        _options(config, "encoder"),
+        "encoder",
+    )
+    place = DecoderPlace(target_vocab, encoder.dim, makers["decoder"])
+    decoder = build("decoder", place, _options(config, "decoder"), "decoder")
+    if places.problems:
+        raise ConfigError(places.problems)
+    model = EncoderDecoder(encoder, decoder)
+    shared = config.get("model") or {}
+    INITIALISATIONS[shared.get("initialisation", "xavier")](model)
+    _tie_embeddings(model, shared.get("tie_embeddings", "none"), shared_vocabulary)
+    return model
+
+
+def check_model(config: Mapping[str, Any]) -> list[Problem]:
+    """Everything wrong with encoder, decoder and attentions, found without data: the model is built on no device."""
+    problems = [problem for part in ("encoder", "decoder") for problem in _check_part(config, part)]
+    problems += resolve_places(config).problems
+    if problems:
+        return problems
+    joint = bool((config.get("tokenizer") or {}).get("joint", True))
+    try:
+        with torch.device("meta"):
+            build_model(config, source_vocab=8, target_vocab=8, shared_vocabulary=joint)
+    except ConfigError as error:
+        return list(error.problems)
+    return []
+
+
+def _check_part(config: Mapping[str, Any], part: str) -> list[Problem]:
+    options = _options(config, part)
+    name = options.pop("type", None)
+    try:
+        maker = lookup(part, name)
+    except ConfigError as error:
+        return [Problem(f"{part}.type", error.problems[0].message)]
+    return check_options(maker, options, part, f"{part} {name!r}")
+
+
+def _options(config: Mapping[str, Any], part: str) -> dict[str, Any]:
+    """The section less its places for attention, which are resolved for the model as a whole."""
+    return {name: value for name, value in config[part].items() if "attention" not in name}
+
+
+class _Maker(AttentionMaker):
+    """Builds the attention of a place; problems are collected, so that all places are heard."""
+
+    def __init__(self, part: str, places: Places) -> None:
+        self.part, self.places = part, places
+
+    def __call__(self, name: str, *, dim: int, memory_dim: int | None = None, layer: int = 0) -> AttentionBlock:
+        path = f"{self.part}.{name}"
+        choice = self.places.choices.get(path)
+        if choice is None:
+            raise ConfigError(self.places.problems or f"no attention was chosen for {path}")
+        spec = choice.for_layer(layer)
+        kind = choice.kind
+        place = Place(path, dim, memory_dim or dim, kind.cross, kind.causal, layer)
+        try:
+            return build_block(spec, place)
+        except ConfigError as error:
+            raise ConfigError([_at_source(problem, path, choice.source) for problem in error.problems]) from None
+
+
+def _at_source(problem: Problem, place: str, source: str) -> Problem:
+    """A problem found at a place, told at the path whose options caused it."""
+    if source == place:
+        return problem
+    return Problem(problem.path.replace(place, source, 1), f"{problem.message} (at {place})")
+
+
+def _tie_embeddings(model: EncoderDecoder, tie: str, shared_vocabulary: bool) -> None:
+    """Share matrices: target = output with the target embedding; all = with the source's too (Press and Wolf 2017)."""
+    if tie == "none":
+        return
+    source, target, output = (
+        model.encoder.embedding.tokens,
+        model.decoder.embedding.tokens,
+        model.decoder.output,
+    )
+    output.weight = target.weight
+    if tie == "target":
+        return
+    path = "model.tie_embeddings"
+    if not shared_vocabulary:
+        raise ConfigError("'all' needs one vocabulary for both sides: set tokenizer.joint=true, or tie 'target'", path)
+    widths = source.embedding_dim, target.embedding_dim
+    if widths[0] != widths[1]:
+        raise ConfigError(
+            f"'all' needs equal widths; encoder.dim is {widths[0]} and decoder.dim {widths[1]}: "
+            "set them equal, or tie 'target'",
+            path,
+        )
+    target.weight = source.weight
+    output.weight = source.weight

@@ -1,0 +1,181 @@
+"""Whole models: every encoder with every decoder and every attention that fits."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+import torch
+
+import attnbuild
+from attnbuild.attention import load_preset
+from attnbuild.model import EncoderDecoder, build_model, check_model
+
+PARTS = [
+    ({"type": "transformer", "norm": "pre"}, {"type": "transformer", "norm": "pre"}),
+    (
+        {"type": "transformer", "norm": "post", "positions": "learned"},
+        {"type": "transformer", "norm": "post"},
+    ),
+    ({"type": "rnn", "cell": "lstm"}, {"type": "rnn", "cell": "lstm", "wiring": "luong"}),
+    ({"type": "rnn", "cell": "gru"}, {"type": "rnn", "cell": "gru", "wiring": "bahdanau"}),
+    ({"type": "rnn", "bidirectional": False}, {"type": "rnn", "wiring": "luong", "input_feeding": False}),
+    ({"type": "transformer"}, {"type": "rnn", "wiring": "bahdanau"}),
+    ({"type": "rnn"}, {"type": "transformer"}),
+]
+VOCABULARY = 20
+
+
+def config(encoder: dict[str, Any], decoder: dict[str, Any], attention: str, tie: str = "all") -> dict[str, Any]:
+    shared = {"dim": 16, "layers": 2, "dropout": 0.0}
+    return {
+        "encoder": {**shared, **encoder},
+        "decoder": {**shared, **decoder},
+        "attention": load_preset(attention),
+        "model": {"tie_embeddings": tie},
+    }
+
+
+def model_of(given: dict[str, Any]) -> EncoderDecoder:
+    torch.manual_seed(0)
+    model = build_model(given, source_vocab=VOCABULARY, target_vocab=VOCABULARY, shared_vocabulary=True)
+    return model.double().eval()
+
+
+def tokens(rows: int, columns: int, seed: int) -> torch.Tensor:
+    return torch.randint(4, VOCABULARY, (rows, columns), generator=torch.Generator().manual_seed(seed))
+
+
+MODELS = [
+    pytest.param(given, id=f"{encoder['type']}-{decoder.get('wiring', decoder['type'])}-{attention}-{number}")
+    for (number, (encoder, decoder)), attention in itertools.product(
+        enumerate(PARTS), attnbuild.list_names("attention")
+    )
+    if not check_model(given := config(encoder, decoder, attention))
+]
+
+
+@pytest.mark.parametrize("given", MODELS)
+def test_stepping_equals_teacher_forcing_and_a_batch_equals_its_rows(given: dict[str, Any]) -> None:
+    model = model_of(given)
+    source, target = tokens(3, 6, 1), tokens(3, 5, 2)
+    source[1, 4:], source[2, 2:] = 0, 0
+    whole = model(source, target)
+    logits, weights = model.decoder(target, model.encode(source), need_weights=True)
+    torch.testing.assert_close(logits, whole)
+
+    beams = 2
+    state = model.start(source).reorder(torch.arange(3).repeat_interleave(beams))
+    for step in range(target.shape[1]):
+        result = model.decoder.step(target[:, step].repeat_interleave(beams), state, need_weights=True)
+        torch.testing.assert_close(result.logits, whole[:, step].repeat_interleave(beams, dim=0))
+        if weights is not None:
+            torch.testing.assert_close(result.weights, weights[:, :, step].repeat_interleave(beams, dim=0))
+        state = result.state.reorder(torch.tensor([1, 0, 3, 2, 5, 5]))
+    kept = state.keep(torch.tensor([2, 0]))
+    assert (kept.sentences, kept.rows) == (2, 4)
+    expected = model.decoder.step(target[:, 0].repeat_interleave(beams), state).logits
+    after = model.decoder.step(target[[2, 0], 0].repeat_interleave(beams), kept).logits
+    torch.testing.assert_close(after, expected[[4, 5, 0, 1]])
+
+    torch.testing.assert_close(model(source[2:, :2], target[2:]), whole[2:])
+
+
+@pytest.mark.parametrize("given", MODELS)
+def test_every_parameter_gets_a_gradient(given: dict[str, Any]) -> None:
+    model = model_of(given).train()
+    logits = model(tokens(3, 6, 1), tokens(3, 5, 2))
+    (logits * torch.randn_like(logits)).sum().backward()
+    silent = [name for name, parameter in model.named_parameters() if parameter.grad is None]
+    assert not silent
+
+
+@pytest.mark.parametrize(("tie", "matrices"), [("none", 3), ("target", 2), ("all", 1)])
+def test_tied_embeddings_share_one_matrix(tie: str, matrices: int) -> None:
+    model = model_of(config(*PARTS[0], "multihead", tie))
+    shared = {
+        id(weight)
+        for weight in (
+            model.encoder.embedding.tokens.weight,
+            model.decoder.embedding.tokens.weight,
+            model.decoder.output.weight,
+        )
+    }
+    assert len(shared) == matrices
+
+
+def test_initialisations_are_what_they_are_named() -> None:
+    xavier = model_of(config(*PARTS[0], "multihead"))
+    weight = xavier.decoder.layers[0].feedforward.expand.weight
+    limit = (6 / sum(weight.shape)) ** 0.5
+    assert 0.9 * limit < weight.abs().max() <= limit
+    given = config(*PARTS[0], "multihead")
+    given["model"]["initialisation"] = "normal"
+    weight = model_of(given).decoder.layers[0].feedforward.expand.weight
+    assert weight.std().item() == pytest.approx(0.02, rel=0.1)
+
+
+def test_longer_than_the_learned_positions_is_an_error_that_says_so() -> None:
+    encoder = {"type": "transformer", "positions": "learned", "max_positions": 4}
+    model = model_of(config(encoder, {"type": "transformer"}, "multihead"))
+    with pytest.raises(attnbuild.DataError, match="5 tokens is longer than the 4 learned positions"):
+        model.encode(tokens(1, 5, 0))
+
+
+def test_an_empty_row_is_harmless() -> None:
+    """A row that is nothing but padding gives finite numbers, forward and backward."""
+    for encoder, decoder in PARTS:
+        model = model_of(config(encoder, decoder, "multihead"))
+        source = tokens(2, 4, 0)
+        source[1] = 0
+        logits = model(source, tokens(2, 3, 1))
+        logits.sum().backward()
+        assert logits.isfinite().all()
+        assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
+def test_bahdanau_wiring_equals_the_paper() -> None:
+    """Bahdanau et al. 2015, A.2.2: c_i from s_(i-1), then s_i = f(s_(i-1), y_(i-1), c_i), then maxout."""
+    given = config({"type": "rnn"}, {"type": "rnn", "cell": "gru", "wiring": "bahdanau"}, "bahdanau")
+    given["decoder"]["layers"] = 1
+    model = model_of(given)
+    decoder, memory, target = model.decoder, model.encode(tokens(1, 4, 0)), tokens(1, 3, 1)
+    cell, score = decoder.cells.layers[0], decoder.attention.core.score
+    state = torch.tanh(decoder.initial_hidden(memory.summary))
+    for step in range(3):
+        word = decoder.embedding.tokens(target[:, step])
+        rated = torch.tanh(state @ score.query_weight[0] + memory.states[0] @ score.key_weight[0]) @ score.vector[0]
+        context = (rated.softmax(0) * memory.states[0]).sum(0, keepdim=True)
+        state = cell(torch.cat([word, context], -1), state)
+        pairs = decoder.readout.project(torch.cat([state, word, context], -1)).view(-1, 2)
+        logits = decoder.output(pairs.amax(-1))
+        torch.testing.assert_close(model(tokens(1, 4, 0), target)[0, step], logits)
+
+
+def test_luong_wiring_equals_the_paper() -> None:
+    """Luong et al. 2015: h_t, then c_t, then h~ = tanh(W [c; h]), which is fed to the next input (3.3)."""
+    model = model_of(config({"type": "rnn"}, {"type": "rnn", "layers": 1, "wiring": "luong"}, "luong_general"))
+    decoder, source, target = model.decoder, tokens(1, 4, 0), tokens(1, 3, 1)
+    memory = model.encode(source)
+    hidden = torch.tanh(decoder.initial_hidden(memory.summary))
+    cell = torch.tanh(decoder.initial_cell(memory.summary))
+    fed = torch.zeros_like(hidden)
+    for step in range(3):
+        word = decoder.embedding.tokens(target[:, step])
+        hidden, cell = decoder.cells.layers[0](torch.cat([word, fed], -1), (hidden, cell))
+        rated = (hidden @ decoder.attention.core.score.weight[0]) @ memory.states[0].T
+        context = rated.softmax(-1) @ memory.states[0]
+        fed = torch.tanh(torch.cat([context, hidden], -1) @ decoder.readout[0].weight.T)
+        torch.testing.assert_close(model(source, target)[0, step], decoder.output(fed)[0])
+
+
+def test_rnn_summary_is_the_final_state_of_both_directions() -> None:
+    model = model_of(config({"type": "rnn", "layers": 1}, {"type": "rnn"}, "multihead"))
+    source = tokens(2, 5, 0)
+    source[1, 3:] = 0
+    memory = model.encode(source)
+    half = model.encoder.dim // 2
+    torch.testing.assert_close(memory.summary[1, :half], memory.states[1, 2, :half])
+    torch.testing.assert_close(memory.summary[1, half:], memory.states[1, 0, half:])
+    assert (memory.states[1, 3:] == 0).all()
