@@ -1,0 +1,1 @@
+"""Readers, tokenizers, encoded corpora and batches. Knows no task."""

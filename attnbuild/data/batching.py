@@ -1,0 +1,233 @@
+"""Batches by token budget: which sentences go together, in which order, on which rank."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from attnbuild.data.corpus import Corpus
+from attnbuild.data.tokenizers.vocabulary import BOS, EOS, PAD
+from attnbuild.errors import DataError
+
+__all__ = ["EvalBatches", "PairBatch", "TrainBatches", "collate", "pair_loader"]
+
+
+class TrainBatches(Sampler[list[int]]):
+    """An endless stream of training batches: batch k depends on the seed and k alone.
+
+    An epoch is cut into batches of similar length, each padded side within the budget; their order
+    and the choice among sentences of a length are drawn anew in every epoch, the number and shape
+    of the batches stay. Batch 0 is the costliest, so that a budget too large for the memory shows
+    at once. At step s, rank r takes batch s * world_size + r, over the ends of epochs, so every rank
+    has a batch at every step and no sentence is dropped.
+
+    Args:
+        lengths: tokens of source and target, shape (pairs, 2).
+        tokens: budget of a side: rows x longest row, padding included.
+        seed: with the number of the epoch, what the order is drawn from.
+        rank: number of this process.
+        world_size: number of processes.
+        start_step: the step to start at, when resuming.
+
+    Raises:
+        DataError: there is no pair, or one exceeds the budget alone.
+    """
+
+    def __init__(
+        self,
+        lengths: np.ndarray,
+        *,
+        tokens: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        start_step: int = 0,
+    ) -> None:
+        longest = lengths.max(axis=1, initial=0)
+        _check_fits(longest, tokens)
+        self._seed = seed
+        self._rank = rank
+        self._world_size = world_size
+        self._start_step = start_step
+        self._widths = np.minimum(_round_up(longest), tokens)
+        widths = np.sort(self._widths)[::-1]
+        self._cuts = _cut(widths, tokens)
+        # Rows times squared width: attention's part, which outgrows the others as sentences do.
+        self._costliest = int(np.argmax(np.diff(self._cuts) * widths[self._cuts[:-1]] ** 2))
+        self._epoch = -1
+        self._load_epoch(0)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps in which all ranks together see every sentence once, rounded up."""
+        return math.ceil(self._batches / self._world_size)
+
+    def epoch_of(self, step: int) -> float:
+        """How often the data has been seen before a step: 1.5 is one and a half times."""
+        return step * self._world_size / self._batches
+
+    def load_position(self, step: int) -> None:
+        """Let the next iteration start at this step."""
+        self._start_step = step
+
+    def __iter__(self) -> Iterator[list[int]]:
+        step = self._start_step
+        while True:
+            yield self.batch(step * self._world_size + self._rank)
+            step += 1
+
+    def batch(self, number: int) -> list[int]:
+        """Indices of the sentences of a batch of the stream."""
+        epoch, place = divmod(number, self._batches)
+        self._load_epoch(epoch)
+        chosen = self._batch_order[place]
+        return self._row_order[self._cuts[chosen] : self._cuts[chosen + 1]].tolist()
+
+    @property
+    def _batches(self) -> int:
+        return len(self._cuts) - 1
+
+    def _load_epoch(self, epoch: int) -> None:
+        """Draw the order of an epoch: of rows within their length, and of batches."""
+        if epoch == self._epoch:
+            return
+        draw = np.random.default_rng((self._seed, epoch))
+        shuffled = draw.permutation(len(self._widths))
+        self._row_order = shuffled[np.argsort(-self._widths[shuffled], kind="stable")]
+        self._batch_order = draw.permutation(self._batches)
+        if epoch == 0:
+            others = self._batch_order[self._batch_order != self._costliest]
+            self._batch_order = np.concatenate([[self._costliest], others])
+        self._epoch = epoch
+
+
+class EvalBatches(Sampler[list[int]]):
+    """Every sentence exactly once over all ranks, longest first; nothing is repeated to fill up.
+
+    Ranks may have different numbers of batches, and with little data none. A sentence beyond the
+    budget is a batch of its own.
+
+    Args:
+        lengths: tokens of source and target, shape (pairs, 2).
+        tokens: budget of a side: rows x longest row, padding included.
+        rank: number of this process.
+        world_size: number of processes.
+    """
+
+    def __init__(self, lengths: np.ndarray, *, tokens: int, rank: int = 0, world_size: int = 1) -> None:
+        longest = lengths.max(axis=1, initial=0).astype(np.int64)
+        order = np.argsort(-longest, kind="stable")
+        cuts = _cut(longest[order], tokens)
+        self._mine = [
+            order[cuts[number] : cuts[number + 1]].tolist() for number in range(rank, len(cuts) - 1, world_size)
+        ]
+
+    def __len__(self) -> int:
+        return len(self._mine)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self._mine)
+
+
+def _check_fits(longest: np.ndarray, tokens: int) -> None:
+    if not len(longest):
+        raise DataError("there is no sentence pair to make batches of")
+    over = np.flatnonzero(longest > tokens)
+    if len(over):
+        worst = int(longest.argmax())
+        raise DataError(
+            f"{len(over)} sentence pairs do not fit into a batch of batch.tokens={tokens}; the longest, "
+            f"number {worst}, has {longest[worst]} tokens: raise batch.tokens or lower batch.max_length"
+        )
+
+
+def _round_up(longest: np.ndarray) -> np.ndarray:
+    """Lengths rounded up by at most a sixteenth, so that long sentences too find others of their length."""
+    quantum = 2 ** np.maximum(np.floor(np.log2(longest)) - 4, 0).astype(np.int64)
+    return -(-longest // quantum) * quantum
+
+
+def _cut(widths: np.ndarray, tokens: int) -> np.ndarray:
+    """Bounds of batches in rows that are sorted longest first, shape (batches + 1,)."""
+    cuts = [0]
+    while cuts[-1] < len(widths):
+        rows = max(1, tokens // int(widths[cuts[-1]]))
+        cuts.append(min(cuts[-1] + rows, len(widths)))
+    return np.array(cuts)
+
+
+@dataclass
+class PairBatch:
+    """A batch of sentence pairs, padded on the right with ``PAD``.
+
+    Attributes:
+        source: ids, each row ending in ``EOS``, shape (B, S), int64.
+        target: ids, each row from ``BOS`` to ``EOS``, shape (B, T), int64.
+        index: number of each pair in its corpus, shape (B,), int64.
+        texts: raw source and target texts, for scoring; None in training.
+    """
+
+    source: Tensor
+    target: Tensor
+    index: Tensor
+    texts: tuple[list[str], list[str]] | None = None
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> PairBatch:
+        """The same batch on a device."""
+        return PairBatch(
+            self.source.to(device, non_blocking=non_blocking),
+            self.target.to(device, non_blocking=non_blocking),
+            self.index.to(device, non_blocking=non_blocking),
+            self.texts,
+        )
+
+    def pin_memory(self) -> PairBatch:
+        """The same batch in page-locked memory, from which a GPU copies faster."""
+        return PairBatch(self.source.pin_memory(), self.target.pin_memory(), self.index.pin_memory(), self.texts)
+
+
+def collate(corpus: Corpus, indices: list[int], with_texts: bool = False) -> PairBatch:
+    """The batch of some pairs of a corpus."""
+    source, target = corpus.rows(indices)
+    texts = corpus.texts(indices) if with_texts else None
+    return PairBatch(_pad(source), _pad(target, begin=[BOS]), torch.tensor(indices), texts)
+
+
+def _pad(rows: list[np.ndarray], begin: list[int] | None = None) -> Tensor:
+    """Rows of ids with ``begin`` before and ``EOS`` after each, as one array, shape (rows, longest)."""
+    start = len(begin or [])
+    padded = np.full((len(rows), max(map(len, rows)) + start + 1), PAD, np.int64)
+    padded[:, :start] = begin or []
+    for number, row in enumerate(rows):
+        end = start + len(row)
+        padded[number, start:end] = row
+        padded[number, end] = EOS
+    return torch.from_numpy(padded)
+
+
+class _Batches(Dataset[PairBatch]):
+    """A corpus whose items are batches, named by their indices."""
+
+    def __init__(self, corpus: Corpus, with_texts: bool) -> None:
+        self._corpus = corpus
+        self._with_texts = with_texts
+
+    def __getitem__(self, indices: list[int]) -> PairBatch:
+        return collate(self._corpus, indices, self._with_texts)
+
+
+def pair_loader(corpus: Corpus, sampler: Sampler[list[int]], with_texts: bool = False) -> DataLoader[PairBatch]:
+    """The batches of a corpus in the order of a sampler, with raw texts where they are scored.
+
+    A batch costs far less to make than to train on, so it is made in this process.
+    """
+    return DataLoader(_Batches(corpus, with_texts), sampler=sampler, batch_size=None)

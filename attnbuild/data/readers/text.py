@@ -1,0 +1,75 @@
+"""Parallel text files: line n of one file translates line n of the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import zip_longest
+from pathlib import Path
+
+from attnbuild.data.cache import content_hash
+from attnbuild.data.place import DataPlace
+from attnbuild.data.readers.base import SPLITS, Reader
+from attnbuild.data.readers.files import Root, hash_file, read_lines
+from attnbuild.errors import DataError
+from attnbuild.registry import register
+
+__all__ = ["TextReader"]
+
+
+@register("data", "text")
+class TextReader(Reader):
+    """Parallel text files, one sentence a line, UTF-8, gzipped or not.
+
+    The file of a split and a language is ``STEM.LANGUAGE``, such as ``train.en`` and ``train.de``.
+
+    Args:
+        place: what the builder knows.
+        source: language to translate from: the ending of its files.
+        target: language to translate into: the ending of its files.
+        root: folder of the files; null means $ATTNBUILD_DATA, then the working directory.
+        train: file name of the training data, without the language; null means there is none.
+        validation: file name of the validation data, without the language; null means there is none.
+        test: file name of the test data, without the language; null means there is none.
+    """
+
+    def __init__(
+        self,
+        place: DataPlace,
+        *,
+        source: str = "en",
+        target: str = "de",
+        root: str | None = None,
+        train: str | None = "train",
+        validation: str | None = "validation",
+        test: str | None = "test",
+    ) -> None:
+        super().__init__(f"text {source}-{target}")
+        self._languages = (source, target)
+        self._root = Root.choose(root)
+        self._stems = dict(zip(SPLITS, (train, validation, test), strict=True))
+
+    def splits(self) -> tuple[str, ...]:
+        return tuple(split for split, stem in self._stems.items() if stem is not None)
+
+    def rows(self, split: str) -> Iterator[tuple[str | None, str | None]]:
+        source, target = self._paths(split)
+        pairs = zip_longest(read_lines(source), read_lines(target))
+        for number, (source_line, target_line) in enumerate(pairs, start=1):
+            if source_line is None or target_line is None:
+                longer, shorter = (target, source) if source_line is None else (source, target)
+                total = number + sum(1 for _ in pairs)
+                raise DataError(
+                    f"{longer}:{number}: has no partner: {longer.name} has {total} lines, "
+                    f"{shorter.name} has {number - 1}; parallel files need equal line counts"
+                )
+            yield source_line, target_line
+
+    def fingerprint(self, split: str) -> str:
+        self._require(split)
+        return content_hash("text", *map(hash_file, self._paths(split)))
+
+    def _paths(self, split: str) -> tuple[Path, Path]:
+        source, target = (
+            self._root.find(f"{self._stems[split]}.{language}", f"data.{split}") for language in self._languages
+        )
+        return source, target
