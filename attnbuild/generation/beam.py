@@ -1,0 +1,198 @@
+"""Beam search: the best outputs found by following several hypotheses at once.
+
+Length penalty: Wu et al. 2016, "Google's Neural Machine Translation System", arXiv:1609.08144, eq. 14.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Self
+
+import torch
+from annotated_types import Ge
+from torch import Tensor
+
+from attnbuild.errors import ConfigError
+from attnbuild.generation.base import Generated, Search, SearchPlace, StepDecoder, log_probabilities
+from attnbuild.memory import Memory
+from attnbuild.registry import register
+
+__all__ = ["Beam", "length_penalty"]
+
+
+def length_penalty(length: Tensor | int, alpha: float) -> Tensor | float:
+    """What a log-probability is divided by to be ranked: ((5 + length) / 6) ** alpha.
+
+    Args:
+        length: scored tokens, the end token included.
+        alpha: 0 ranks by log-probability, 1 nearly by its mean over tokens.
+    """
+    return ((5 + length) / 6) ** alpha
+
+
+@dataclass
+class Hypotheses:
+    """N hypotheses for each of B sentences; a score of -inf marks a place that is not taken.
+
+    Attributes:
+        tokens: (B, N, T) without end tokens; what lies beyond a hypothesis' length has no meaning.
+        lengths: (B, N), tokens in each hypothesis.
+        scores: (B, N): length-penalised where they have ended, else plain log-probability.
+    """
+
+    tokens: Tensor
+    lengths: Tensor
+    scores: Tensor
+
+    def keep(self, sentences: Tensor) -> Self:
+        """Only these sentences."""
+        return type(self)(self.tokens[sentences], self.lengths[sentences], self.scores[sentences])
+
+    def pick(self, places: Tensor) -> Self:
+        """In each sentence only the hypotheses at ``places`` (B, M), in that order."""
+        tokens = self.tokens.gather(1, places.unsqueeze(-1).expand(-1, -1, self.tokens.shape[-1]))
+        return type(self)(tokens, self.lengths.gather(1, places), self.scores.gather(1, places))
+
+    def best_with(self, others: Hypotheses) -> Hypotheses:
+        """The N best of these and others, best first; of equal ones those of this object first."""
+        both = Hypotheses(
+            torch.cat([self.tokens, others.tokens], dim=1),
+            torch.cat([self.lengths, others.lengths], dim=1),
+            torch.cat([self.scores, others.scores], dim=1),
+        )
+        order = both.scores.argsort(dim=1, descending=True, stable=True)
+        return both.pick(order[:, : self.scores.shape[1]])
+
+    def read(self, count: int) -> tuple[list[list[list[int]]], list[list[float]]]:
+        """Tokens and scores of the first ``count`` that exist, or of one where none does."""
+        existing = (self.scores[:, :count] > -torch.inf).sum(dim=1).clamp(min=1).tolist()
+        rows = zip(self.tokens.tolist(), self.lengths.tolist(), self.scores.tolist(), existing, strict=True)
+        tokens, scores = [], []
+        for row, lengths, row_scores, number in rows:
+            tokens.append([output[:n] for output, n in zip(row[:number], lengths[:number], strict=True)])
+            scores.append(row_scores[:number])
+        return tokens, scores
+
+
+@register("search", "beam")
+class Beam(Search):
+    """The best outputs among the extensions of the ``beam`` best hypotheses of every length.
+
+    A hypothesis ends where its end token is among the ``beam`` best continuations, so ``beam=1`` is
+    greedy search. A sentence is done when ``beam`` hypotheses have ended, or at the length limit, where
+    the live ones join them as they are. The score is the log-probability, end token included, divided by
+    the length penalty.
+
+    Args:
+        beam: hypotheses followed at once.
+        length_penalty: alpha of Wu et al. (2016); 0 favours short outputs, higher values longer ones.
+        n_best: outputs returned for each input, at most ``beam``.
+        max_length_ratio: longest output in tokens, as a multiple of the input's length.
+        max_length_extra: tokens added to that.
+    """
+
+    def __init__(
+        self,
+        place: SearchPlace,
+        *,
+        beam: Annotated[int, Ge(1)] = 5,
+        length_penalty: Annotated[float, Ge(0)] = 1.0,
+        n_best: Annotated[int, Ge(1)] = 1,
+        max_length_ratio: Annotated[float, Ge(0)] = 2.0,
+        max_length_extra: Annotated[int, Ge(0)] = 20,
+    ) -> None:
+        super().__init__(place, max_length_ratio=max_length_ratio, max_length_extra=max_length_extra)
+        if n_best > beam:
+            raise ConfigError(
+                f"{n_best} outputs need a beam at least as wide, not {beam}; raise beam", "n_best"
+            )
+        self.beam = beam
+        self.alpha = length_penalty
+        self.n_best = n_best
+
+    @property
+    def description(self) -> str:
+        return f"beam{self.beam}"
+
+    @torch.no_grad()
+    def __call__(self, decoder: StepDecoder, memory: Memory, index: Tensor | None = None) -> Generated:
+        limits = self.limits(memory)
+        sentences = torch.arange(len(limits), device=limits.device)
+        tokens: list[list[list[int]]] = [[]] * len(limits)
+        scores: list[list[float]] = [[]] * len(limits)
+
+        state = decoder.start(memory).reorder(sentences.repeat_interleave(self.beam))
+        live, ended = self._begin(limits)
+        last = torch.full_like(live.lengths, self.place.bos_id)
+        step = 0
+        while True:
+            output = decoder.step(last.flatten(), state)
+            state, log_probs = output.state, log_probabilities(output.logits, self.place)
+            live, parents, ended = self._extend(live, ended, log_probs, step)
+            step += 1
+            settled, at_limit = self._is_settled(live, ended, limits), limits == step
+            cut_off = at_limit & ~settled
+            if cut_off.any():
+                ended = ended.best_with(self._cut_off(live, cut_off, step))
+
+            done = settled | at_limit
+            if done.any():
+                outputs, output_scores = ended.keep(done).read(self.n_best)
+                for row, sentence in enumerate(sentences[done].tolist()):
+                    tokens[sentence], scores[sentence] = outputs[row], output_scores[row]
+                if done.all():
+                    return Generated(tokens, scores)
+                staying = (~done).nonzero().squeeze(1)
+                sentences, limits, parents = sentences[staying], limits[staying], parents[staying]
+                live, ended, state = live.keep(staying), ended.keep(staying), state.keep(staying)
+            first_rows = torch.arange(len(sentences), device=limits.device).unsqueeze(1) * self.beam
+            state = state.reorder((first_rows + parents).flatten())
+            last = live.tokens[:, :, step - 1]
+
+    def _begin(self, limits: Tensor) -> tuple[Hypotheses, Hypotheses]:
+        """Live: the empty hypothesis in the first place of each beam. Ended: none."""
+        shape, device = (len(limits), self.beam), limits.device
+        tokens = torch.full((*shape, int(limits.max())), self.place.pad_id, device=device)
+        lengths = torch.zeros(shape, dtype=torch.long, device=device)
+        nothing = torch.full(shape, -torch.inf, device=device)
+        empty = nothing.clone()
+        empty[:, 0] = 0
+        return Hypotheses(tokens, lengths, empty), Hypotheses(tokens, lengths, nothing)
+
+    def _extend(
+        self, live: Hypotheses, ended: Hypotheses, log_probs: Tensor, step: int
+    ) -> tuple[Hypotheses, Tensor, Hypotheses]:
+        """One token more: who is live now, the place (B, beam) each came from, and who has ended.
+
+        Each hypothesis has one end token, so of the 2 x beam best continuations at least ``beam`` go on.
+        """
+        vocabulary = log_probs.shape[-1]
+        continued = live.scores.unsqueeze(-1) + log_probs.unflatten(0, live.scores.shape)
+        scores, flat = continued.flatten(1).topk(min(2 * self.beam, self.beam * vocabulary), dim=1)
+        parents, tokens = flat // vocabulary, flat % vocabulary
+        ends = tokens == self.place.eos_id
+
+        ending = live.pick(parents[:, : self.beam])
+        final = scores[:, : self.beam] / length_penalty(step + 1, self.alpha)
+        ending.scores = final.masked_fill(~ends[:, : self.beam], -torch.inf)
+
+        scores, places = scores.masked_fill(ends, -torch.inf).topk(self.beam, dim=1)
+        parents, tokens = parents.gather(1, places), tokens.gather(1, places)
+        going = live.pick(parents)
+        going.tokens[:, :, step] = tokens
+        return Hypotheses(going.tokens, going.lengths + 1, scores), parents, ended.best_with(ending)
+
+    def _cut_off(self, live: Hypotheses, sentences: Tensor, step: int) -> Hypotheses:
+        """The live hypotheses as outputs, in the sentences that ``sentences`` (B,) marks."""
+        scores = live.scores / length_penalty(step, self.alpha)
+        return Hypotheses(live.tokens, live.lengths, scores.masked_fill(~sentences.unsqueeze(1), -torch.inf))
+
+    def _is_settled(self, live: Hypotheses, ended: Hypotheses, limits: Tensor) -> Tensor:
+        """(B,) whether enough have ended, or nothing still to come could enter the n best.
+
+        The bound: a log-probability only falls with further tokens and, for alpha >= 0, the penalty only
+        grows, so a live hypothesis reaches at most its log-probability now over the penalty at the limit.
+        """
+        full = ended.scores[:, self.beam - 1] > -torch.inf
+        bound = live.scores[:, 0] / length_penalty(limits, self.alpha)
+        return full | (ended.scores[:, self.n_best - 1] >= bound)
