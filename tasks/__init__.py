@@ -1,0 +1,1 @@
+"""The built-in tasks: plugins, found as any other package's are."""
