@@ -1,0 +1,1 @@
+"""Training: the Lightning module, optimisers and schedules, run folders and checkpoints."""

@@ -1,0 +1,121 @@
+"""Averages of weights: over checkpoints, and over steps.
+
+The mean of the last or best checkpoints of one run (Vaswani et al., 2017, section 6.1) and the
+exponential moving average of all steps often score above any single one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import Callback
+from torch import nn
+
+from attnbuild.errors import ConfigError
+from attnbuild.training.checkpoint import load_checkpoint
+
+__all__ = ["Average", "MovingAverage", "average_checkpoints", "parse_average"]
+
+#: How much of the moving average one update keeps, once training is past its start.
+DECAY = 0.999
+
+
+@dataclass(frozen=True)
+class Average:
+    """Which weights are averaged.
+
+    Attributes:
+        over: the best checkpoints, the last ones, or every step.
+        count: how many checkpoints; 1 for the moving average, which is one set of weights by itself.
+    """
+
+    over: Literal["best", "last", "ema"]
+    count: int
+
+
+def parse_average(text: str) -> Average | None:
+    """Read the option ``average``: none, ema, bestN or lastN.
+
+    Raises:
+        ConfigError: it is none of these.
+    """
+    if text == "none":
+        return None
+    if text == "ema":
+        return Average("ema", 1)
+    match = re.fullmatch(r"(best|last)([1-9]\d?)", str(text))
+    if match is None:
+        raise ConfigError(f"{text!r}: expected none, ema, bestN or lastN, as best5", "average")
+    return Average("best" if match[1] == "best" else "last", int(match[2]))
+
+
+def average_checkpoints(paths: Sequence[Path]) -> dict[str, Any]:
+    """A checkpoint with the mean weights of several, and all else from the first.
+
+    The mean is formed in float64; tensors of whole numbers are taken from the first.
+    """
+    first = load_checkpoint(paths[0])
+    sums = {name: value.double() for name, value in first["state_dict"].items() if value.is_floating_point()}
+    for path in paths[1:]:
+        weights = load_checkpoint(path)["state_dict"]
+        for name in sums:
+            sums[name] += weights[name].double()
+    for name, value in sums.items():
+        first["state_dict"][name] = (value / len(paths)).to(first["state_dict"][name].dtype)
+    return first
+
+
+class MovingAverage(Callback):
+    """Exponential moving average of the parameters after every update.
+
+    The first updates count for more, so that the random start is soon forgotten: update n keeps
+    ``min(decay, (1 + n) / (10 + n))`` of the average.
+    """
+
+    def __init__(self, decay: float = DECAY) -> None:
+        self.decay = decay
+        self.updates = 0
+        self.weights: dict[str, torch.Tensor] = {}
+
+    def on_train_start(self, trainer: Any, module: Any) -> None:
+        if not self.weights:
+            self.weights = {name: value.detach().clone() for name, value in _parameters(module)}
+        self.weights = {name: value.to(module.device) for name, value in self.weights.items()}
+
+    def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if trainer.global_step == self.updates:
+            return  # in the middle of an accumulation
+        self.updates = trainer.global_step
+        kept = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        for name, value in _parameters(module):
+            self.weights[name].lerp_(value.detach(), 1 - kept)
+
+    @contextmanager
+    def applied(self, module: nn.Module) -> Iterator[None]:
+        """Put the average in the place of the module's weights for a while."""
+        self._swap(module)
+        try:
+            yield
+        finally:
+            self._swap(module)
+
+    def _swap(self, module: nn.Module) -> None:
+        for name, value in _parameters(module):
+            value.data, self.weights[name] = self.weights[name], value.data
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"updates": self.updates, "weights": dict(self.weights)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.updates = state_dict["updates"]
+        self.weights = state_dict["weights"]
+
+
+def _parameters(module: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    return [(name, value) for name, value in module.named_parameters() if value.requires_grad]

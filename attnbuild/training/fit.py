@@ -1,0 +1,291 @@
+"""One training from its config to its summary: ``train``."""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from attnbuild import registry
+from attnbuild.errors import CheckpointError, DataError
+from attnbuild.training import distributed
+from attnbuild.training.averaging import Average, MovingAverage, average_checkpoints, parse_average
+from attnbuild.training.callbacks import CallbackPlace
+from attnbuild.training.checkpoint import (
+    build_task,
+    chosen_file,
+    load_checkpoint,
+    load_matching,
+    model_weights,
+    save_checkpoint,
+)
+from attnbuild.training.evaluate import write_predictions
+from attnbuild.training.loggers import LoggerPlace
+from attnbuild.training.logs import messages
+from attnbuild.training.module import Module
+from attnbuild.training.progress import progress, render_values
+from attnbuild.training.resume import resumed_config
+from attnbuild.training.run import RunFolder
+from attnbuild.training.samples import Samples
+from attnbuild.training.saving import Checkpoints
+from attnbuild.training.signals import interrupts_kept, sigterm_as_interrupt
+from attnbuild.training.stopping import Stopping
+from attnbuild.training.summary import Summary, parameter_count
+from attnbuild.training.task import Task
+from attnbuild.training.trainer import build_trainer
+from attnbuild.training.training_log import TrainingLog
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Callback, Trainer
+
+__all__ = ["train", "train_rank"]
+
+_log = logging.getLogger(__name__)
+
+
+def train(config: dict[str, Any], run: RunFolder, typed: list[str]) -> dict[str, Any]:
+    """Train, test, and leave a run folder that explains itself.
+
+    Args:
+        config: the resolved config. With ``resume`` set, the config of that run folder is used instead,
+            with those of the ``typed`` overrides that a resumed run may change.
+        run: the run folder; with ``resume`` set, that folder is used instead.
+        typed: the overrides as the user typed them.
+
+    Returns:
+        What summary.json holds.
+
+    Raises:
+        AttnbuildError: the config, the data or a checkpoint cannot be used.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; the last checkpoint is whole.
+    """
+    if config["resume"]:
+        run = RunFolder.open(config["resume"])
+        config = resumed_config(run.read_config(), typed, str(run.path))
+        typed = [*run.read_overrides(), *(item for item in typed if not item.startswith("resume="))]
+    registry.load_plugins(config["plugins"])
+    run.create()
+    run.write_config(config, typed)
+    with messages(run), sigterm_as_interrupt():
+        _log.info("run folder: %s", run.path)
+        processes = distributed.process_count(config["trainer"])
+        if processes == 1:
+            return _Training(config, run, typed).run_to_end()
+        _prepare_for_ranks(config)
+        distributed.launch(run, processes)
+        return run.read_summary()
+
+
+def train_rank(run: RunFolder) -> None:
+    """Train as one of several processes; config and overrides come from the run folder."""
+    config = run.read_config()
+    registry.load_plugins(config["plugins"])
+    with messages(run, distributed.rank()), sigterm_as_interrupt():
+        _Training(config, run, run.read_overrides()).run_to_end()
+
+
+def _prepare_for_ranks(config: dict[str, Any]) -> None:
+    """Fill the caches once, so that the ranks find them; wrong data shows before they start."""
+    task = build_task(config)
+    if config["resume"]:
+        task.restore(load_checkpoint(RunFolder(config["resume"]).last_checkpoint)["attnbuild"]["artifacts"])
+    task.prepare()
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What watches over a training."""
+
+    average: Average | None
+    checkpoints: Checkpoints
+    stopping: Stopping
+    training_log: TrainingLog
+    callbacks: list[Callback]
+
+
+class _Training:
+    """The steps of ``train`` in one process."""
+
+    def __init__(self, config: dict[str, Any], run: RunFolder, typed: list[str]) -> None:
+        self.config = config
+        self.folder = run
+        self.rank = distributed.rank()
+        self.summary = Summary(run, config, typed, self.rank)
+
+    def run_to_end(self) -> dict[str, Any]:
+        """Do all steps; the summary says how it ended, whatever happened."""
+        try:
+            self._run()
+        except KeyboardInterrupt:
+            self.summary.update(status="interrupted")
+            raise
+        except BaseException as error:
+            self.summary.update(status="failed", error=f"{type(error).__name__}: {error}")
+            raise
+        self.summary.update(status="ok")
+        return self.summary.values
+
+    def _run(self) -> None:
+        config = self.config
+        if config["trainer"]["threads"]:
+            torch.set_num_threads(config["trainer"]["threads"])
+        self._announce_places()
+        resumed = load_checkpoint(self.folder.last_checkpoint) if self._resumes() else None
+        loggers = self._build_loggers(resumed["global_step"] if resumed else 0)
+        task = self._build_task(resumed)
+        torch.manual_seed(config["seed"])
+        model = task.build_model()
+        if config["init_from"] and resumed is None:
+            self._init_from(model)
+        self.summary.update(parameters=parameter_count(model))
+        module = Module(task, model, config)
+        parts = self._build_parts(task)
+        trainer = build_trainer(config, self.folder.path, callbacks=parts.callbacks, loggers=loggers)
+        del resumed  # the Trainer reads the file again; two copies of large weights are one too many
+        self._fit(trainer, module, parts)
+        self._choose_weights(trainer, module, parts)
+        self._test(trainer, module)
+        self._draw_maps(trainer, module)
+
+    # Setting up
+
+    def _announce_places(self) -> None:
+        for place, choice in self.summary.values["places"].items():
+            if choice["reason"]:
+                _log.info("%s keeps %s: %s", place, choice["preset"], choice["reason"])
+
+    def _resumes(self) -> bool:
+        """Whether there is a state to go on from; a run that was killed before its first has none."""
+        if not self.config["resume"]:
+            return False
+        if not self.folder.last_checkpoint.is_file():
+            _log.warning("%s has no checkpoint yet: starting from the beginning", self.folder.path)
+            return False
+        return True
+
+    def _build_loggers(self, step: int) -> list[Any]:
+        place = LoggerPlace(self.folder, self.config, step)
+        if self.rank:
+            return []  # Lightning gives other ranks no logger to write with
+        return [
+            registry.build("logger", place, section, f"logger.{name}")
+            for name, section in _named_parts(self.config["logger"])
+        ]
+
+    def _build_task(self, resumed: dict[str, Any] | None) -> Task:
+        task = build_task(self.config)
+        if resumed:
+            task.restore(resumed["attnbuild"]["artifacts"])
+        task.prepare()
+        for split in ("train", "validation"):
+            if split not in task.splits():
+                there = ", ".join(task.splits())
+                raise DataError(f"the data has no split {split!r}, which training needs; it has {there}")
+        if self.rank == 0:
+            for name, text in task.artifacts().items():
+                self.folder.write_text(name, text)
+        return task
+
+    def _init_from(self, model: torch.nn.Module) -> None:
+        """Start from the weights of another run, as far as names and shapes match."""
+        path = chosen_file(self.config["init_from"])
+        missing = load_matching(model, model_weights(load_checkpoint(path)))
+        if len(missing) == len(model.state_dict()):
+            raise CheckpointError(f"{path}: no tensor matches this model in name and shape (init_from)")
+        if missing:
+            _log.warning("from %s; not in it or of another shape: %s", path, ", ".join(missing))
+        self.summary.update(not_loaded=missing)
+
+    def _build_parts(self, task: Task) -> _Parts:
+        config, trainer = self.config, self.config["trainer"]
+        monitor = f"validation/{task.monitor}"
+        average = parse_average(config["average"])
+        moving = MovingAverage() if average and average.over == "ema" else None
+        checkpoints = Checkpoints(self.folder, monitor, average, moving)
+        stopping = Stopping(
+            checkpoints,
+            every=config["validation"]["every"],
+            max_steps=trainer["max_steps"],
+            max_minutes=trainer["max_minutes"],
+        )
+        training_log = TrainingLog(trainer["log_every"])
+        place = CallbackPlace(monitor, self.folder, config)
+        callbacks: list[Callback] = [
+            training_log,
+            *([moving] if moving else []),
+            *progress(trainer["max_steps"], training_log, checkpoints),
+            Samples(self.folder, config["validation"]["samples"], config["validation"]["maps"]),
+            *(
+                registry.build("callback", place, section, f"callbacks.{name}")
+                for name, section in _named_parts(config["callbacks"])
+            ),
+            stopping,
+            checkpoints,
+        ]
+        return _Parts(average, checkpoints, stopping, training_log, callbacks)
+
+    # Training and what follows
+
+    def _fit(self, trainer: Trainer, module: Module, parts: _Parts) -> None:
+        last = self.folder.last_checkpoint if self._resumes() else None
+        try:
+            with interrupts_kept():
+                trainer.fit(module, ckpt_path=last, weights_only=True)
+        finally:
+            self.summary.values["tokens_per_second"] = round(parts.training_log.tokens_per_second, 1)
+
+    def _choose_weights(self, trainer: Trainer, module: Module, parts: _Parts) -> None:
+        """Leave in the model the better of the single best weights and the averaged ones."""
+        best = parts.checkpoints.best
+        self.summary.add("metrics", best["results"])
+        self.summary.add("signatures", best["signatures"])
+        self.summary.add("search", {"validation": best["search"]})
+        monitor = parts.checkpoints.monitor
+        chosen, score = self.folder.best_checkpoint, best["score"]
+        if parts.average is not None:
+            averaged = self._score_average(trainer, module, parts)
+            if averaged > score:
+                chosen, score = self.folder.averaged_checkpoint, averaged
+        self.summary.update(checkpoint=chosen.name)
+        _log.info("%s is used: %s %.3f (best.ckpt is of step %d)", chosen.name, monitor, score, best["step"])
+        module.model.load_state_dict(model_weights(load_checkpoint(chosen)))
+
+    def _score_average(self, trainer: Trainer, module: Module, parts: _Parts) -> float:
+        checkpoint = average_checkpoints(parts.checkpoints.candidate_files())
+        if self.rank == 0:
+            save_checkpoint(checkpoint, self.folder.averaged_checkpoint)
+        module.model.load_state_dict(model_weights(checkpoint))
+        with interrupts_kept():
+            trainer.validate(module, verbose=False)
+        averaged = {f"{name}_averaged": value for name, value in module.results.items()}
+        self.summary.add("metrics", averaged)
+        module.record(averaged)
+        score = module.results[parts.checkpoints.monitor]
+        return -math.inf if math.isnan(score) else score
+
+    def _test(self, trainer: Trainer, module: Module) -> None:
+        if "test" not in module.task.splits():
+            return
+        with interrupts_kept():
+            trainer.test(module, verbose=False)
+        module.record(module.results)
+        self.summary.add("metrics", module.results)
+        self.summary.add("search", {"test": module.search_description})
+        write_predictions(self.folder.path / "predictions-test.jsonl", module)
+        _log.info("test (%s): %s", module.search_description, render_values(module.results))
+
+    def _draw_maps(self, trainer: Trainer, module: Module) -> None:
+        count = self.config["validation"]["maps"]
+        if count and trainer.is_global_zero:
+            module.eval()
+            paths = module.task.maps(module.model, count, self.folder.maps)
+            if paths:
+                _log.info("attention maps: %s", self.folder.maps)
+
+
+def _named_parts(section: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Parts of a dict by name: the name is the registered one unless ``type`` says otherwise; null is off."""
+    return [(name, {"type": name, **options}) for name, options in section.items() if options is not None]

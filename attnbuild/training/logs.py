@@ -1,0 +1,82 @@
+"""Where messages go: the terminal, and log.txt of the run."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from attnbuild.training.run import RunFolder
+
+__all__ = ["console", "messages"]
+
+#: What Lightning warns of although it is meant to be so here.
+_MADE_ON_PURPOSE = (
+    ".*does not have many workers.*",  # batches are memory-mapped and collated in microseconds
+    ".*The `srun` command is available.*",
+    ".*GPU available but not used.*",
+    ".*You are using `torch.load` with `weights_only=False`.*",
+    ".*Checkpoint directory .* exists and is not empty.*",
+    ".*in eval mode at the start of training.*",
+    ".*Total length of .* across ranks is zero.*",
+    ".*when logging on epoch level in distributed setting.*",  # values are summed over ranks before
+    ".*LeafSpec.*is deprecated.*",  # between Lightning and torch; nothing that a user could change
+)
+
+
+@cache
+def console() -> Console:
+    """The terminal; one for messages and progress, so that they do not write over each other."""
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+@contextmanager
+def messages(run: RunFolder, rank: int = 0) -> Iterator[None]:
+    """Send the messages of attnbuild to the terminal and to the run's log.txt.
+
+    Args:
+        run: the run folder, which exists.
+        rank: which process this is; all but the first say warnings only, and write no file.
+    """
+    logger = logging.getLogger("attnbuild")
+    handlers = [_terminal()]
+    if rank == 0:
+        file = logging.FileHandler(run.log_file, encoding="utf-8")
+        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
+        handlers.append(file)
+    before = (logger.level, logger.propagate)
+    logger.setLevel(logging.INFO if rank == 0 else logging.WARNING)
+    logger.propagate = False
+    for handler in handlers:
+        logger.addHandler(handler)
+    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            for text in _MADE_ON_PURPOSE:
+                warnings.filterwarnings("ignore", text)
+            yield
+    finally:
+        logger.level, logger.propagate = before
+        for handler in handlers:
+            logger.removeHandler(handler)
+            handler.close()
+
+
+def _terminal() -> logging.Handler:
+    if console().is_terminal:
+        from rich.logging import RichHandler
+
+        return RichHandler(console=console(), show_path=False, markup=False, log_time_format="%H:%M:%S")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+    return handler

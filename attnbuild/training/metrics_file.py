@@ -1,0 +1,57 @@
+"""The CSV logger: one row for each value, so that the file never changes its columns."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers.logger import Logger
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+from attnbuild.training.run import atomic_writer
+
+__all__ = ["COLUMNS", "MetricsFile"]
+
+COLUMNS = ("step", "metric", "value")
+
+
+class MetricsFile(Logger):
+    """Appends to metrics.csv.
+
+    Args:
+        path: the file.
+        step: the update at which the run goes on; rows after it are of a lost continuation and dropped.
+    """
+
+    def __init__(self, path: Path, step: int = 0) -> None:
+        super().__init__()
+        self.path = path
+        self._start(step)
+
+    @property
+    def name(self) -> str:
+        return "csv"
+
+    @property
+    def version(self) -> str:
+        return ""
+
+    @rank_zero_only
+    def _start(self, step: int) -> None:
+        rows: list[list[str]] = []
+        if step and self.path.is_file():
+            with self.path.open(encoding="utf-8", newline="") as file:
+                # A kill may have cut the last row short.
+                rows = [row for row in list(csv.reader(file))[1:] if len(row) == 3 and int(row[0]) <= step]
+        with atomic_writer(self.path) as file:
+            csv.writer(file, lineterminator="\n").writerows([COLUMNS, *rows])
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        with self.path.open("a", encoding="utf-8", newline="") as file:
+            rows = [(step, name, value) for name, value in metrics.items()]
+            csv.writer(file, lineterminator="\n").writerows(rows)
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing: config.yaml lies beside the file."""

@@ -1,0 +1,127 @@
+"""What is to be seen while training: a bar on a terminal, lines in a log."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from lightning.pytorch import Callback
+
+from attnbuild.training.logs import console
+from attnbuild.training.saving import Checkpoints
+from attnbuild.training.training_log import TrainingLog
+
+__all__ = ["ProgressBar", "ProgressLines", "progress", "render_values"]
+
+_log = logging.getLogger(__name__)
+
+#: Records of training for each line about it, where there is no bar.
+_RECORDS_A_LINE = 5
+
+
+def progress(max_steps: int, training: TrainingLog, checkpoints: Checkpoints) -> list[Callback]:
+    """The callbacks that show progress: lines always, since log.txt has them, and a bar on a terminal."""
+    lines = ProgressLines(max_steps, training, checkpoints)
+    return [lines, ProgressBar(max_steps, training, checkpoints)] if console().is_terminal else [lines]
+
+
+def render_values(values: dict[str, float]) -> str:
+    """Values for a line in the log, without the split in their names."""
+    return "  ".join(f"{name.rpartition('/')[2]} {value:.3f}" for name, value in values.items())
+
+
+class ProgressLines(Callback):
+    """One line for each validation and, between them, one every few records.
+
+    Args:
+        max_steps: updates of the whole run.
+        training: where the values of training come from.
+        checkpoints: where the best score so far comes from.
+    """
+
+    def __init__(self, max_steps: int, training: TrainingLog, checkpoints: Checkpoints) -> None:
+        self.max_steps = max_steps
+        self.training = training
+        self.checkpoints = checkpoints
+
+    def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        between_updates = module.batches % trainer.accumulate_grad_batches == 0
+        if between_updates and trainer.global_step % (_RECORDS_A_LINE * self.training.every) == 0:
+            latest = self.training.latest
+            _log.info(
+                "step %d/%d  loss %.3f  accuracy %.3f  learning rate %.2e  %.0f tokens/s",
+                trainer.global_step,
+                self.max_steps,
+                latest["train/loss"],
+                latest["train/accuracy"],
+                latest["train/learning_rate"],
+                latest["train/tokens_per_second"],
+            )
+
+    def on_validation_end(self, trainer: Any, module: Any) -> None:
+        if trainer.state.fn != "fit":
+            return
+        values = render_values(module.results)
+        best = self.checkpoints.best
+        before = f"  (best before: {best['score']:.3f} at step {best['step']})" if best else ""
+        _log.info("step %d/%d  validation: %s%s", trainer.global_step, self.max_steps, values, before)
+
+
+class ProgressBar(Callback):
+    """A bar over all updates with loss, best validation score and tokens/s.
+
+    Args:
+        max_steps: updates of the whole run.
+        training: where the values of training come from.
+        checkpoints: where the best score so far comes from.
+    """
+
+    def __init__(self, max_steps: int, training: TrainingLog, checkpoints: Checkpoints) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self.max_steps = max_steps
+        self.training = training
+        self.checkpoints = checkpoints
+        self.bar = Progress(
+            TextColumn("{task.description:10}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[values]}"),
+            TimeRemainingColumn(),
+            console=console(),
+            transient=True,
+        )
+
+    def on_train_start(self, trainer: Any, module: Any) -> None:
+        self.line = self.bar.add_task("training", total=self.max_steps, completed=trainer.global_step, values="")
+        self.bar.start()
+
+    def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self.bar.update(self.line, completed=trainer.global_step, values=self._values())
+
+    def on_validation_start(self, trainer: Any, module: Any) -> None:
+        self._describe(trainer, "validating")
+
+    def on_validation_end(self, trainer: Any, module: Any) -> None:
+        self._describe(trainer, "training")
+
+    def _describe(self, trainer: Any, description: str) -> None:
+        if trainer.state.fn == "fit":
+            self.bar.update(self.line, description=description, values=self._values())
+
+    def _values(self) -> str:
+        latest, best = self.training.latest, self.checkpoints.best
+        values = []
+        if latest:
+            values.append(f"loss {latest['train/loss']:.3f}")
+        if best:
+            values.append(f"{self.checkpoints.monitor.split('/')[1]} {best['score']:.2f}")
+        if latest:
+            values.append(f"{latest['train/tokens_per_second']:.0f} tokens/s")
+        return "  ".join(values)
+
+    def on_train_end(self, trainer: Any, module: Any) -> None:
+        self.bar.stop()
+
+    def on_exception(self, trainer: Any, module: Any, exception: BaseException) -> None:
+        self.bar.stop()

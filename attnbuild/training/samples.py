@@ -1,0 +1,59 @@
+"""What the model makes of a few examples: written, and drawn, after each validation."""
+
+from __future__ import annotations
+
+import heapq
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+from lightning.pytorch import Callback
+
+from attnbuild.training.run import RunFolder
+from attnbuild.training.task import Prediction
+
+__all__ = ["Samples", "first_predictions", "render"]
+
+_log = logging.getLogger(__name__)
+
+
+class Samples(Callback):
+    """Writes samples/step-NNNNNN.txt and redraws the attention maps after each validation.
+
+    Args:
+        run: the run folder.
+        samples: how many examples are written, always the same ones.
+        maps: for how many the attention is drawn.
+    """
+
+    def __init__(self, run: RunFolder, samples: int, maps: int) -> None:
+        self.run = run
+        self.samples = samples
+        self.maps = maps
+
+    def on_validation_end(self, trainer: Any, module: Any) -> None:
+        if trainer.state.fn != "fit" or not trainer.is_global_zero:
+            return
+        if self.samples:
+            text = render(first_predictions(module.predictions, self.samples))
+            self.run.write_text(f"samples/step-{trainer.global_step:06d}.txt", text)
+            _log.info("samples at step %d:\n%s", trainer.global_step, text.rstrip())
+        if self.maps:
+            module.task.maps(module.model, self.maps, self.run.maps)
+
+
+def first_predictions(predictions: Iterable[Prediction], count: int) -> list[Prediction]:
+    """The predictions of the first examples of the split, in its order."""
+    return heapq.nsmallest(count, predictions, key=lambda prediction: prediction.index)
+
+
+def render(predictions: Iterable[Prediction]) -> str:
+    """Predictions as text to read, one paragraph each."""
+    paragraphs = []
+    for prediction in predictions:
+        lines = [f"input       {prediction.source}"] if prediction.source else []
+        lines.append(f"prediction  {prediction.text}")
+        if prediction.reference is not None:
+            lines.append(f"reference   {prediction.reference}")
+        paragraphs.append("\n".join(lines) + "\n")
+    return "\n".join(paragraphs)
