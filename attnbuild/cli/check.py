@@ -1,0 +1,121 @@
+"""Round 2: all wrong options at once. Every key is held to the constructor that reads it.
+
+Needs torch, since that is where the parts are, but neither lightning, torchmetrics nor datasets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from attnbuild.errors import ConfigError, Problem, did_you_mean
+from attnbuild.registry import check_options, load_plugins, lookup, names, options_of
+from attnbuild.sections import SECTIONS, Settings
+
+__all__ = ["check_config", "require_right"]
+
+#: Path of a section -> kind of the part that its ``type`` names.
+_PARTS = {
+    "task": "task",
+    "data": "data",
+    "tokenizer": "tokenizer",
+    "optimizer": "optimizer",
+    "scheduler": "scheduler",
+    "search": "search",
+    "validation.search": "search",
+}
+
+#: Sections that hold any number of parts by name.
+_PARTS_BY_NAME = {"callbacks": "callback", "logger": "logger"}
+
+#: Sections that ``attnbuild.model`` checks, as it alone knows how they depend on each other.
+_MODEL = ("encoder", "decoder", "attention")
+
+
+def require_right(config: Mapping[str, Any]) -> None:
+    """Refuse a resolved config that cannot be built.
+
+    Raises:
+        ConfigError: everything that is wrong with it.
+    """
+    problems = check_config(config)
+    if problems:
+        raise ConfigError(problems)
+
+
+def check_config(config: Mapping[str, Any]) -> list[Problem]:
+    """Everything that is wrong with a resolved config; no problems where it can be built.
+
+    Args:
+        config: from ``resolve``: plain Python values.
+    """
+    problems = _check_top_level(config)
+    broken = {problem.path.partition(".")[0] for problem in problems}
+    if "plugins" not in broken:
+        try:
+            load_plugins(config["plugins"])
+        except ConfigError as error:
+            return problems + list(error.problems)  # the parts that it registers cannot be judged
+    for path, kind in _PARTS.items():
+        section = _at(config, path)
+        if path.partition(".")[0] not in broken:
+            problems += _check_part(kind, section, path)
+    for key, kind in _PARTS_BY_NAME.items():
+        if key not in broken:
+            for name, options in config[key].items():
+                problems += _check_named(kind, str(name), options, f"{key}.{name}")
+    if not broken.intersection((*_MODEL, "model")):
+        from attnbuild.model import check_model
+
+        problems += check_model(dict(config))
+    return problems
+
+
+def _check_top_level(config: Mapping[str, Any]) -> list[Problem]:
+    """Sections that are missing, no sections at all or unknown; the options of those that are no parts."""
+    sections = {*SECTIONS, *_PARTS, *_PARTS_BY_NAME, *_MODEL} - {"validation.search"}
+    settings = options_of(Settings)
+    known = sections | set(settings)
+    problems = [
+        Problem(str(key), f"there is no such key; {did_you_mean(str(key), known)}")
+        for key in config
+        if key not in known
+    ]
+    values = {key: value for key, value in config.items() if key in settings}
+    problems += check_options(Settings, values, "", "the config")
+    for key in sorted(sections):
+        if not isinstance(config.get(key), dict):
+            problems.append(Problem(key, f"{config.get(key)!r}: expected a section of options"))
+        elif key in SECTIONS:
+            problems += check_options(SECTIONS[key], config[key], key, f"section {key!r}")
+    return problems
+
+
+def _check_part(kind: str, section: Any, path: str) -> list[Problem]:
+    options = dict(section)
+    name = options.pop("type", None)
+    if name is None:
+        return [Problem(f"{path}.type", f"is missing: the name of a {kind}; {did_you_mean('', names(kind))}")]
+    return _check_named(kind, str(name), options, path, type_path=f"{path}.type")
+
+
+def _check_named(kind: str, name: str, options: Any, path: str, type_path: str = "") -> list[Problem]:
+    """Hold options to the part of that name; an inner ``type`` names another one, null switches it off."""
+    if options is None:
+        return []
+    if not isinstance(options, dict):
+        return [Problem(path, f"{options!r}: expected a section of options, or null to switch it off")]
+    if "type" in options:
+        return _check_part(kind, options, path)
+    try:
+        part = lookup(kind, name)
+    except ConfigError as error:
+        return [Problem(type_path or path, problem.message) for problem in error.problems]
+    return check_options(part, options, path, f"{kind} {name!r}")
+
+
+def _at(config: Mapping[str, Any], path: str) -> Any:
+    node: Any = config
+    for key in path.split("."):
+        node = node.get(key) if isinstance(node, Mapping) else None
+    return node

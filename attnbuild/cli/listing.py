@@ -1,0 +1,120 @@
+"""``attnbuild list [KIND] [GLOB] [--json]``: what there is to choose, and its options."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+from attnbuild.cli.annotation import describe_type
+from attnbuild.cli.arguments import refuse
+from attnbuild.errors import ConfigError, did_you_mean
+from attnbuild.paths import conf_dir
+from attnbuild.registry import KINDS, Option, lookup, names, options_of, summary_of
+
+__all__ = ["entries", "kinds", "run"]
+
+#: What ``attnbuild list`` lists besides the kinds of parts: the presets.
+ATTENTION = "attention"
+
+
+def run(words: Sequence[str]) -> int:
+    """Run the command.
+
+    Raises:
+        ConfigError: there is no such kind, or nothing of that name.
+    """
+    parser = argparse.ArgumentParser(
+        prog="attnbuild list", description="What there is to choose, with options, defaults and papers."
+    )
+    parser.error = refuse  # type: ignore[method-assign]
+    parser.add_argument(
+        "kind", nargs="?", help="attention, a kind of part or a config group; none lists them"
+    )
+    parser.add_argument(
+        "glob", nargs="?", help="only names like this, with all that is known of them: 'luong*'"
+    )
+    parser.add_argument("--json", action="store_true", help="for programs")
+    given = parser.parse_args(list(words))
+    if given.kind is None:
+        found = [{"name": kind, "summary": ", ".join(_names(kind))} for kind in kinds()]
+    else:
+        found = entries(given.kind, given.glob or "*")
+    if given.json:
+        json.dump(found, sys.stdout, indent=2, ensure_ascii=False)
+        print()
+        return 0
+    from attnbuild.cli.tables import print_details, print_overview
+
+    (print_details if given.glob else print_overview)(found)
+    return 0
+
+
+def kinds() -> list[str]:
+    """What can be listed: the presets, the kinds of parts, and the config groups that are no parts."""
+    groups = [path.name for path in conf_dir().iterdir() if path.is_dir() and any(path.glob("*.yaml"))]
+    plural = {"callbacks"}  # the group of the kind "callback"
+    return [ATTENTION, *KINDS, *sorted({*groups} - {*KINDS, *plural, ATTENTION, "hydra"})]
+
+
+def entries(kind: str, glob: str = "*") -> list[dict[str, Any]]:
+    """Each choice with ``name``, ``summary``, and, where it has them, ``options`` and ``capabilities``.
+
+    Args:
+        kind: one of ``kinds()``.
+        glob: which names.
+
+    Raises:
+        ConfigError: there is no such kind, or nothing of that name.
+    """
+    if kind not in kinds():
+        raise ConfigError(f"there is no kind {kind!r} to list; {did_you_mean(kind, kinds())}")
+    known = _names(kind)
+    matching = [name for name in known if fnmatchcase(name, glob)]
+    if not matching:
+        raise ConfigError(f"there is no {kind} {glob!r}; {did_you_mean(glob, known)}")
+    return [_entry(kind, name) for name in matching]
+
+
+def _names(kind: str) -> list[str]:
+    if kind in KINDS:
+        return names(kind)
+    return sorted(path.stem for path in (conf_dir() / kind).glob("*.yaml"))
+
+
+def _entry(kind: str, name: str) -> dict[str, Any]:
+    if kind == ATTENTION:
+        from attnbuild.attention import describe
+
+        described = describe(name)
+        return {**described, "options": [_option(option) for option in described["options"]]}
+    if kind in KINDS:
+        part = lookup(kind, name)
+        options = [
+            _option(vars(option) | {"type": option.annotation}) for option in options_of(part).values()
+        ]
+        return {"name": name, "summary": summary_of(part), "options": options}
+    return {"name": name, "summary": _first_comment(kind, name)}
+
+
+def _option(option: Mapping[str, Any]) -> dict[str, Any]:
+    required = Option(option["name"], None, option["default"], "").required
+    return {
+        "name": option["name"],
+        "type": describe_type(option["type"]),
+        "default": None if required else option["default"],
+        "required": required,
+        "help": option["help"],
+    }
+
+
+def _first_comment(group: str, name: str) -> str:
+    """The first line of a config file that says what it is for."""
+    for line in (conf_dir() / group / f"{name}.yaml").read_text(encoding="utf-8").splitlines():
+        text = line.removeprefix("#").strip()
+        if line.startswith("#") and not text.startswith("@"):
+            return text
+    return ""

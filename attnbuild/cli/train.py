@@ -1,0 +1,118 @@
+"""``attnbuild train``: check everything, then let Hydra run the job, or a sweep of jobs."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from attnbuild.cli.arguments import flag_words, parse_flags, typed_as
+from attnbuild.cli.compose import CONFIG_NAME, VERSION_BASE, compose, open_loader, resolve
+from attnbuild.cli.names import check_names
+from attnbuild.cli.origin import located
+from attnbuild.cli.overrides import as_typed
+from attnbuild.cli.translate import translated
+from attnbuild.errors import AttnbuildError
+from attnbuild.paths import conf_dir
+
+__all__ = ["job", "run"]
+
+log = logging.getLogger(__name__)
+
+
+def run(words: Sequence[str]) -> int:
+    """Run the command; what Hydra users know (``--cfg``, ``--info``, ``-m``, ...) works as they know it.
+
+    Raises:
+        ConfigError: the overrides cannot work. For a single run, this comes before its folder is made.
+    """
+    flags = parse_flags(words)
+    only_shown = flags.cfg or flags.info or flags.help or flags.hydra_help
+    multirun = flags.multirun or "hydra.mode=MULTIRUN" in flags.overrides
+    with open_loader(flags.config_dir, flags.overrides) as loader:
+        overrides = check_names(loader, flags.overrides, multirun)
+        config = compose(loader, overrides, multirun)
+        multirun = multirun or config.hydra.mode == RunMode.MULTIRUN
+        if not (multirun or only_shown):
+            with located(loader, overrides):
+                resolved = resolve(config, config.hydra.runtime.choices)
+                _check(resolved, overrides)
+            if resolved["resume"]:
+                overrides += _same_folder(resolved["resume"])
+    if multirun or only_shown:
+        _start_hydra(job, flags, overrides)
+    else:
+        _run_one(flags, overrides)
+    return 0
+
+
+def job(composed: DictConfig) -> dict[str, Any]:
+    """One run, in whatever process a launcher starts it; returns its summary."""
+    settings = HydraConfig.get()
+    folder = Path(settings.runtime.output_dir)
+    overrides = [*settings.overrides.hydra, *settings.overrides.task]
+    try:
+        with located(GlobalHydra.instance().config_loader(), overrides):
+            config = resolve(composed, settings.runtime.choices, folder)
+            _check(config, overrides)
+
+        from attnbuild.training.fit import train
+        from attnbuild.training.run import RunFolder
+
+        return train(config, RunFolder(folder), as_typed(settings.overrides.task))
+    except AttnbuildError as error:
+        if settings.mode == RunMode.MULTIRUN:  # other jobs go on, and Hydra reports the first error only
+            log.error("job %s: %s", settings.job.num, error)
+        raise
+
+
+def _check(config: dict[str, Any], overrides: Sequence[str]) -> None:
+    """Round 2, on the config that will train: that of the earlier run where one is resumed."""
+    from attnbuild.cli.check import require_right
+
+    if config.get("resume"):
+        from attnbuild.training.resume import resumed_config
+        from attnbuild.training.run import RunFolder
+
+        folder = RunFolder.open(config["resume"])
+        typed = [text for text in as_typed(overrides) if not text.startswith("hydra")]
+        config = resumed_config(folder.read_config(), typed, str(folder.path))
+    require_right(config)
+
+
+def _same_folder(run: str) -> list[str]:
+    """A resumed run goes on in its folder, and keeps Hydra's notes of how it began."""
+    quoted = os.path.abspath(run).replace("\\", "\\\\").replace("'", "\\'")
+    return [f"hydra.run.dir='{quoted}'", "hydra.output_subdir=null"]
+
+
+def _run_one(flags: argparse.Namespace, overrides: Sequence[str]) -> None:
+    """A single run. Its error is kept from Hydra, which would announce it with the overrides as passed on."""
+    failed: list[AttnbuildError | OSError] = []
+
+    def job_or_error(composed: DictConfig) -> dict[str, Any] | None:
+        try:
+            return job(composed)
+        except (AttnbuildError, OSError) as error:
+            failed.append(error)
+            return None
+
+    _start_hydra(job_or_error, flags, overrides)
+    if failed:
+        raise failed[0]
+
+
+def _start_hydra(task: Any, flags: argparse.Namespace, overrides: Sequence[str]) -> None:
+    GlobalHydra.instance().clear()
+    start = hydra.main(config_path=str(conf_dir()), config_name=CONFIG_NAME, version_base=VERSION_BASE)
+    with typed_as([*flag_words(flags), *overrides]), translated():
+        start(task)()
