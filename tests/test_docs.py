@@ -1,0 +1,128 @@
+"""Every command in README and docs runs, in order, page by page, at a reduced size.
+
+A fence ``bash`` is run; ``bash fails`` must end with exit code 2; ``bash WORD`` needs something (the hub,
+a data set) and is composed and checked but not trained where that is not there. A fence after a line
+that ends in "`path`:" is written to that path first. RUN stands for a finished run.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from attnbuild import registry
+from attnbuild.cli.main import main
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+FENCE = re.compile(r"(?P<before>[^\n]*)\n\n?```(?P<info>[^\n]*)\n(?P<body>.*?)```", re.DOTALL)
+
+#: What makes a command of the docs small. Sizes of the embedded data only where it is used.
+SMALL = ["debug=fast", "model.dim=16", "encoder.layers=1", "decoder.layers=1", "batch.tokens=256", "validation.maps=0"]
+SMALL_DATA = ["data.train=200", "data.validation=8", "data.test=8"]
+
+
+@dataclass
+class Fence:
+    info: str
+    body: str
+    path: str
+
+    @property
+    def commands(self) -> list[list[str]]:
+        lines = self.body.replace("\\\n", " ").splitlines()
+        return [shlex.split(line, comments=True) for line in lines if line.strip() and not line.startswith("#")]
+
+
+def fences(page: Path) -> list[Fence]:
+    found = FENCE.finditer(page.read_text(encoding="utf-8"))
+    paths = (re.findall(r"`([\w/.]+\.\w+)`:$", match["before"].strip()) for match in found)
+    found = FENCE.finditer(page.read_text(encoding="utf-8"))
+    return [Fence(match["info"], match["body"], (path or [""])[-1]) for match, path in zip(found, paths, strict=True)]
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run for the commands that use one."""
+    folder = tmp_path_factory.mktemp("docs")
+    assert main(["train", *SMALL, *SMALL_DATA, f"paths.outputs={folder}"]) == 0
+    (summary,) = folder.rglob("summary.json")
+    return summary.parent
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory with the files that the docs speak of."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    pairs = [(f"the {number} red houses", f"die {number} roten Häuser") for number in range(60)]
+    (tmp_path / "my_text").mkdir()
+    for split in ("train", "validation", "test"):
+        for language, side in (("en", 0), ("de", 1)):
+            text = "".join(f"{pair[side]}\n" for pair in pairs)
+            (tmp_path / "my_text" / f"{split}.{language}").write_text(text, encoding="utf-8")
+    (tmp_path / "my_tables").mkdir()
+    rows = "".join(f"{source},{target}\n" for source, target in pairs)
+    (tmp_path / "my_tables" / "train.csv").write_text(f"english,german\n{rows}", encoding="utf-8")
+    lines = "".join(f'{{"english": "{source}", "german": "{target}"}}\n' for source, target in pairs)
+    (tmp_path / "my_tables" / "dev.jsonl").write_text(lines, encoding="utf-8")
+    (tmp_path / "sentences.txt").write_text("May 4\n\nJune 5, 2026\n", encoding="utf-8")
+    return tmp_path
+
+
+def made_small(words: list[str]) -> list[str]:
+    """A training command that ends in seconds."""
+    if words[0] != "train" or any(word.startswith("resume=") for word in words):
+        return words  # a resumed run is as small as it was
+    data = next((word for word in words if word.startswith(("data=", "experiment=multi30k"))), "data=cldr")
+    small = [word for word in SMALL if not (word == "debug=fast" and any("debug=" in given for given in words))]
+    if any(word.startswith("encoder.attention_by_layer") for word in words):
+        small.remove("encoder.layers=1")
+    return [*words, *small, *(SMALL_DATA if data == "data=cldr" else [])]
+
+
+def is_reachable(need: str) -> bool:
+    root = Path(os.environ.get("ATTNBUILD_DATA") or ROOT.parent / "shared" / "data")
+    return need == "multi30k" and (root / "multi30k").is_dir()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_run(
+    page: Path, run_folder: Path, workplace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "_parts", {kind: dict(parts) for kind, parts in registry._parts.items()})
+    if "ATTNBUILD_DATA" not in os.environ and is_reachable("multi30k"):
+        monkeypatch.setenv("ATTNBUILD_DATA", str(ROOT.parent / "shared" / "data"))
+    for fence in fences(page):
+        if fence.path:
+            target = workplace / fence.path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(fence.body, encoding="utf-8")
+        elif fence.info.startswith("bash"):
+            _, _, need = fence.info.partition(" ")
+            for command in fence.commands:
+                run_command(command, need, run_folder, capsys)
+        elif fence.info == "python":
+            exec(compile(fence.body.replace("RUN", str(run_folder)), str(page), "exec"), {"__name__": "docs"})
+
+
+def run_command(words: list[str], need: str, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    if words[0] == "make":
+        targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+        assert set(words[1:]) <= set(targets), f"the Makefile has no {words[1:]}"
+        return
+    if words[0] != "attnbuild":
+        return
+    words = made_small([word.replace("RUN", str(run)) for word in words[1:]])
+    if need and need != "fails" and not is_reachable(need):
+        words[0] = "show"  # composes and checks everything, reads no data
+        words = [word for word in words if word != "-m"]
+    code = main(words)
+    output = capsys.readouterr()
+    assert code == (2 if need == "fails" else 0), f"attnbuild {shlex.join(words)}\n{output.out}\n{output.err}"
