@@ -7,10 +7,10 @@ from typing import Any
 
 from attnbuild.attention.block import AttentionBlock
 from attnbuild.attention.place import Place
-from attnbuild.attention.presets import load_preset
+from attnbuild.attention.presets import load_preset, preset_summary
 from attnbuild.attention.spec import AttentionSpec
 from attnbuild.errors import ConfigError
-from attnbuild.registry import Option, options_of, summary_of
+from attnbuild.registry import Option, options_of
 
 __all__ = ["build_attention", "build_block", "describe"]
 
@@ -75,20 +75,19 @@ def describe(name: str) -> dict[str, Any]:
     """What ``attnbuild list attention`` tells of a preset.
 
     Returns:
-        ``name``, ``summary`` (first lines of the docstrings of its parts, with the papers), ``options``
-        (name, type, default in this preset, help) and ``capabilities``.
+        ``name``, ``summary`` (with the paper), ``parts`` by kind, ``options`` (name, type, default in this
+        preset, help), ``capabilities``, and ``reasons`` for those it lacks.
     """
     config = load_preset(name)
     spec = AttentionSpec.from_config(config)
-    parts = [spec.core, *(part for part in spec.parts.values())]
-    distinctive = [part for part in parts if part.name not in _PLAIN] or [spec.core]
+    parts = [spec.core, *spec.parts.values()]
     options: dict[str, Option] = dict(options_of(AttentionBlock))
     for part in parts:
         options.update(options_of(part.maker))
     can = spec.capabilities
     return {
         "name": name,
-        "summary": " ".join(summary_of(part.maker) for part in distinctive),
+        "summary": preset_summary(name),
         "parts": {part.kind: part.name for part in parts},
         "options": [
             {
@@ -103,6 +102,3 @@ def describe(name: str) -> dict[str, Any]:
         "reasons": dict(can.reasons),
     }
 
-
-#: Parts that say nothing about a preset.
-_PLAIN = {"soft", "full", "softmax", "none"}

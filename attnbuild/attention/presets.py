@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
+from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -9,7 +11,7 @@ from omegaconf import OmegaConf
 from attnbuild.errors import ConfigError, did_you_mean
 from attnbuild.paths import conf_dir
 
-__all__ = ["load_preset", "preset_names"]
+__all__ = ["load_preset", "preset_names", "preset_summary"]
 
 
 def preset_names() -> list[str]:
@@ -23,9 +25,22 @@ def load_preset(name: str) -> dict[str, Any]:
     Raises:
         ConfigError: there is no such preset; the message gives the nearest.
     """
-    path = conf_dir() / "attention" / f"{name}.yaml"
-    if name not in preset_names():
-        raise ConfigError(f"unknown attention {name!r}; {did_you_mean(name, preset_names())}", "attention")
-    options = OmegaConf.to_container(OmegaConf.load(path))
+    options = OmegaConf.to_container(OmegaConf.load(_file(name)))
     assert isinstance(options, dict)
     return {"preset": name, **{str(key): value for key, value in options.items()}}
+
+
+def preset_summary(name: str) -> str:
+    """What a preset is and which paper it comes from: the comment that heads its file.
+
+    Raises:
+        ConfigError: there is no such preset.
+    """
+    lines = _file(name).read_text(encoding="utf-8").splitlines()
+    return " ".join(line.removeprefix("#").strip() for line in takewhile(lambda line: line.startswith("#"), lines))
+
+
+def _file(name: str) -> Path:
+    if name not in preset_names():
+        raise ConfigError(f"unknown attention {name!r}; {did_you_mean(name, preset_names())}", "attention")
+    return conf_dir() / "attention" / f"{name}.yaml"

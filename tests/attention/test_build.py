@@ -86,7 +86,7 @@ def test_calling_a_layer_for_what_it_was_not_built() -> None:
 @pytest.mark.parametrize("preset", attnbuild.list_names("attention"))
 def test_every_preset_is_described(preset: str) -> None:
     told = attnbuild.attention.describe(preset)
-    assert re.search(r"(19|20)\d\d|\(", told["summary"]), "no source named"
+    assert re.search(r"(19|20)\d\d", told["summary"]), "no paper named"
     assert all(option["help"] for option in told["options"]), "an option without help"
 
 

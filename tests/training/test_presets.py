@@ -37,7 +37,10 @@ def test_parts_by_name(path: Path) -> None:
 
 @pytest.mark.parametrize("path", files("trainer"), ids=lambda path: path.stem)
 def test_trainer(path: Path) -> None:
-    assert check_options(SECTIONS["trainer"], yaml.safe_load(path.read_text()), "trainer", "trainer") == []
+    values = yaml.safe_load(path.read_text())
+    for base in values.pop("defaults", []):
+        values = {**yaml.safe_load(path.with_stem(base).read_text()), **values}
+    assert check_options(SECTIONS["trainer"], values, "trainer", "trainer") == []
 
 
 @pytest.mark.parametrize("group", ["optimizer", "scheduler"])
