@@ -83,11 +83,17 @@ def build_model(
     return model
 
 
-def check_model(config: Mapping[str, Any]) -> list[Problem]:
-    """Everything wrong with encoder, decoder and attentions, found without data: the model is built on no device."""
+def check_model(config: Mapping[str, Any], assemble: bool = True) -> list[Problem]:
+    """Everything wrong with encoder, decoder and attentions, found without data.
+
+    Args:
+        config: the resolved config.
+        assemble: also build the model, on no device, where all options are right by themselves; not to be
+            asked for where other sections are known to be wrong.
+    """
     problems = [problem for part in ("encoder", "decoder") for problem in _check_part(config, part)]
     problems += resolve_places(config).problems
-    if problems:
+    if problems or not assemble:
         return problems
     joint = bool((config.get("tokenizer") or {}).get("joint", True))
     try:

@@ -101,4 +101,3 @@ def describe(name: str) -> dict[str, Any]:
         "capabilities": {key: getattr(can, key) for key in vars(can) if key != "reasons"},
         "reasons": dict(can.reasons),
     }
-

@@ -31,9 +31,7 @@ def read_changes(words: Sequence[str], needed: Sequence[str]) -> tuple[dict[str,
     flags = parse_flags(words)
     if flags.multirun:
         raise ConfigError("this command works on one run; -m is for train")
-    given = dict(
-        word.split("=", 1) for word in flags.overrides if word.partition("=")[0] in needed and "=" in word
-    )
+    given = dict(word.split("=", 1) for word in flags.overrides if word.partition("=")[0] in needed and "=" in word)
     missing = [f"{key}=..." for key in needed if not given.get(key)]
     if missing:
         raise ConfigError(f"missing: {', '.join(missing)}")

@@ -64,10 +64,10 @@ def check_config(config: Mapping[str, Any]) -> list[Problem]:
         if key not in broken:
             for name, options in config[key].items():
                 problems += _check_named(kind, str(name), options, f"{key}.{name}")
-    if not broken.intersection((*_MODEL, "model")):
+    if not broken.intersection(_MODEL):
         from attnbuild.model import check_model
 
-        problems += check_model(dict(config))
+        problems += check_model(config, assemble=not problems)
     return problems
 
 

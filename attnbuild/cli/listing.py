@@ -31,12 +31,8 @@ def run(words: Sequence[str]) -> int:
         prog="attnbuild list", description="What there is to choose, with options, defaults and papers."
     )
     parser.error = refuse  # type: ignore[method-assign]
-    parser.add_argument(
-        "kind", nargs="?", help="attention, a kind of part or a config group; none lists them"
-    )
-    parser.add_argument(
-        "glob", nargs="?", help="only names like this, with all that is known of them: 'luong*'"
-    )
+    parser.add_argument("kind", nargs="?", help="attention, a kind of part or a config group; none lists them")
+    parser.add_argument("glob", nargs="?", help="only names like this, with all that is known of them: 'luong*'")
     parser.add_argument("--json", action="store_true", help="for programs")
     given = parser.parse_args(list(words))
     if given.kind is None:
@@ -93,9 +89,7 @@ def _entry(kind: str, name: str) -> dict[str, Any]:
         return {**described, "options": [_option(option) for option in described["options"]]}
     if kind in KINDS:
         part = lookup(kind, name)
-        options = [
-            _option(vars(option) | {"type": option.annotation}) for option in options_of(part).values()
-        ]
+        options = [_option(vars(option) | {"type": option.annotation}) for option in options_of(part).values()]
         return {"name": name, "summary": summary_of(part), "options": options}
     return {"name": name, "summary": _first_comment(kind, name)}
 

@@ -68,9 +68,7 @@ def _walk(sources: Sequence[ConfigSource], parent: str) -> Iterator[tuple[str, l
         yield from _walk(sources, group)
 
 
-def check_names(
-    loader: ConfigLoader, typed: Sequence[str], multirun: bool = False, alone: bool = False
-) -> list[str]:
+def check_names(loader: ConfigLoader, typed: Sequence[str], multirun: bool = False, alone: bool = False) -> list[str]:
     """Hold all overrides against the names there are.
 
     Args:

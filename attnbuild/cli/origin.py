@@ -48,10 +48,7 @@ class Origins:
 
     def locate(self, problems: Sequence[Problem]) -> list[Problem]:
         """The problems with their origins filled in, where they lack one."""
-        return [
-            problem if problem.origin else replace(problem, origin=self.of(problem.path))
-            for problem in problems
-        ]
+        return [problem if problem.origin else replace(problem, origin=self.of(problem.path)) for problem in problems]
 
     def of(self, path: str) -> str:
         """The origin of a key; of the nearest section around it where no file has the key itself."""

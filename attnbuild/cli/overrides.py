@@ -17,9 +17,7 @@ __all__ = ["COMMAND_LINE", "as_typed", "choices_in", "is_choice", "pass_on", "re
 COMMAND_LINE = "command line"
 
 
-def read_overrides(
-    typed: Sequence[str], loader: ConfigLoader | None = None
-) -> tuple[list[Override], list[Problem]]:
+def read_overrides(typed: Sequence[str], loader: ConfigLoader | None = None) -> tuple[list[Override], list[Problem]]:
     """Parse every override; those that cannot be read become problems that say where reading stopped.
 
     Args:

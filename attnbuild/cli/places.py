@@ -52,9 +52,7 @@ class PlaceSource(ConfigSource):
         )
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
-        inner = {
-            place.removeprefix(f"{config_path}/") for place in PLACES if place.startswith(f"{config_path}/")
-        }
+        inner = {place.removeprefix(f"{config_path}/") for place in PLACES if place.startswith(f"{config_path}/")}
         names = inner if results_filter != ObjectType.CONFIG else set()
         if config_path in PLACES and results_filter != ObjectType.GROUP:
             names = names | {INHERIT, *_presets()}
@@ -73,9 +71,7 @@ def register_places() -> None:
     plugins = Plugins.instance()
     plugins.register(PlaceSource)
     plugins.register(PlaceSearchPath)
-    OmegaConf.register_new_resolver(
-        "random_suffix", lambda: secrets.token_hex(3), use_cache=True, replace=True
-    )
+    OmegaConf.register_new_resolver("random_suffix", lambda: secrets.token_hex(3), use_cache=True, replace=True)
 
 
 def _presets() -> list[str]:

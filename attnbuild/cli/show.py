@@ -52,9 +52,7 @@ def _print_places(config: Mapping[str, Any]) -> None:
     from attnbuild.places import resolve_places
 
     choices = resolve_places(config).choices
-    rows = [
-        (place.replace(".", "/"), choice.preset, choice.reason or "") for place, choice in choices.items()
-    ]
+    rows = [(place.replace(".", "/"), choice.preset, choice.reason or "") for place, choice in choices.items()]
     console().print(table(("place", "attention", "why"), rows))
     print()
 

@@ -54,9 +54,7 @@ def print_details(entries: Sequence[Mapping[str, Any]]) -> None:
     for entry in entries:
         out.print(Text(entry["name"], style="bold"), Text(f"  {entry['summary']}"), sep="\n")
         if entry.get("parts"):
-            out.print(
-                Text("  parts: " + ", ".join(f"{kind} {name}" for kind, name in entry["parts"].items()))
-            )
+            out.print(Text("  parts: " + ", ".join(f"{kind} {name}" for kind, name in entry["parts"].items())))
         if entry.get("capabilities"):
             out.print(Text(f"  can: {_capabilities(entry)}"))
         for capability, reason in entry.get("reasons", {}).items():

@@ -53,9 +53,7 @@ def _missing(error: MissingConfigException) -> Problem:
     group, _, name = wanted.rpartition("/")
     if not group:
         return Problem(wanted, _first_lines(error), origin)
-    return Problem(
-        group, f"there is no {name!r} in this group; {did_you_mean(name, error.options or [])}", origin
-    )
+    return Problem(group, f"there is no {name!r} in this group; {did_you_mean(name, error.options or [])}", origin)
 
 
 def _malformed(error: MarkedYAMLError) -> Problem:

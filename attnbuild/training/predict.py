@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +16,7 @@ from attnbuild.errors import DataError
 from attnbuild.training.changes import changed
 from attnbuild.training.checkpoint import load
 from attnbuild.training.run import atomic_writer
+from attnbuild.training.task import Prediction
 
 __all__ = ["predict_run"]
 
@@ -26,7 +29,8 @@ def predict_run(run: Path, input: str, output: str, changes: dict[str, Any]) -> 
     Args:
         run: a run folder or a ``.ckpt`` file.
         input: a file, or "-" for standard input.
-        output: a file, written whole at the end, or "-" for standard output.
+        output: a file, written whole at the end, or "-" for standard output. A name that ends in
+            ``.jsonl`` gets an object a line, with scores and all outputs that the search returned.
         changes: sections of the config to do otherwise.
 
     Returns:
@@ -43,11 +47,17 @@ def predict_run(run: Path, input: str, output: str, changes: dict[str, Any]) -> 
     count = 0
     with _writer(output) as file, torch.inference_mode():
         for prediction in loaded.task.predict(model, _lines(input), search):
-            file.write(prediction.text.replace("\n", " ") + "\n")
+            file.write(_rendered(prediction, as_json=output.endswith(".jsonl")) + "\n")
             if output == "-":
                 file.flush()
             count += 1
     return count
+
+
+def _rendered(prediction: Prediction, as_json: bool) -> str:
+    if as_json:
+        return json.dumps(dataclasses.asdict(prediction), ensure_ascii=False)
+    return prediction.text.replace("\n", " ")
 
 
 def _lines(name: str) -> Iterator[str]:

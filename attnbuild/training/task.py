@@ -63,6 +63,7 @@ class Prediction:
         source: the input as a user reads it: the sentence, the name of the image file.
         reference: the right answer where there is one.
         score: how sure the model is, as the search ranks it.
+        n_best: (text, score) of every output that the search returned, the best first.
     """
 
     index: int
@@ -70,6 +71,7 @@ class Prediction:
     source: str = ""
     reference: str | None = None
     score: float | None = None
+    n_best: tuple[tuple[str, float], ...] = ()
 
 
 class Task(ABC):

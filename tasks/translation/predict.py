@@ -62,10 +62,10 @@ def _translate_chunk(
         source = pad_sequence([encoded[row] for row in batch], batch_first=True, padding_value=PAD).to(device)
         index = torch.tensor([chunk[row][0] for row in batch], device=device)
         generated = search(model.decoder, model.encode(source), index)
-        texts = vocabularies[1].decode([hypotheses[0] for hypotheses in generated.tokens])
-        for row, text, scores in zip(batch, texts, generated.scores, strict=True):
+        for row, hypotheses, scores in zip(batch, generated.tokens, generated.scores, strict=True):
             number, source_text = chunk[row]
-            done[number] = Prediction(number, text, source_text, score=scores[0])
+            n_best = tuple(zip(vocabularies[1].decode(hypotheses), scores, strict=True))
+            done[number] = Prediction(number, n_best[0][0], source_text, score=scores[0], n_best=n_best)
     return [done[index] for index, _ in chunk]
 
 

@@ -56,6 +56,13 @@ def test_unknown_keys_of_every_section(config, section, key):
     assert f"{section}.{key}" in paths_of(config)
 
 
+def test_sections_places_and_parts_are_told_together(config):
+    config["model"]["droput"] = 0.2
+    config["decoder"]["layers"] = 0
+    config["decoder"]["cross_attention"] = {"preset": "window", "type": "soft", "pattern": "window"}
+    assert paths_of(config) == ["model.droput", "decoder.layers", "decoder.cross_attention"]
+
+
 def test_unknown_keys_at_the_top_and_in_parts_by_name(config):
     config["sede"] = 1
     config["callbacks"]["early_stopping"] = {"patiense": 3}
@@ -119,8 +126,7 @@ def test_a_plugin_that_cannot_be_imported(config):
 def test_every_problem_comes_with_its_origin(refused, user_dir):
     folder = user_dir(
         "experiment/mine",
-        "# @package _global_\nbatch: {tokns: 3}\ntrainer: {max_steps: 0}\n"
-        "callbacks: {early_stopping: {patience: 0}}\n",
+        "# @package _global_\nbatch: {tokns: 3}\ntrainer: {max_steps: 0}\ncallbacks: {early_stopping: {patience: 0}}\n",
     )
     message = refused(
         *("train", "--config-dir", folder, "experiment=mine"),

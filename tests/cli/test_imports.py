@@ -46,7 +46,12 @@ def test_no_torch(words, line, tmp_path):
 
 @pytest.mark.parametrize(
     "words",
-    [["list"], ["list", "attention"], ["show"], ["train", "trainer.max_steps=0", "callbacks.early_stopping.patience=0"]],
+    [
+        ["list"],
+        ["list", "attention"],
+        ["show"],
+        ["train", "trainer.max_steps=0", "callbacks.early_stopping.patience=0"],
+    ],
 )
 def test_torch_at_most(words, tmp_path):
     loaded = imported(words, tmp_path)

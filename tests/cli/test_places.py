@@ -35,9 +35,7 @@ def test_a_preset_everywhere(composed):
 
 
 def test_a_preset_at_one_place_holds_its_own_options_only(composed):
-    config = composed(
-        "attention=window", "decoder/cross_attention=bahdanau", "decoder.cross_attention.heads=2"
-    )
+    config = composed("attention=window", "decoder/cross_attention=bahdanau", "decoder.cross_attention.heads=2")
     place = config["decoder"]["cross_attention"]
     assert place["preset"] == "bahdanau"
     assert place["heads"] == 2
@@ -94,9 +92,7 @@ def test_an_experiment_chooses_a_recipe_and_beats_it(composed, user_dir):
         "recipe/small",
         "# @package _global_\ndefaults:\n  - override /encoder: rnn\nmodel: {dim: 32}\nseed: 3\n",
     )
-    folder = user_dir(
-        "experiment/mine", "# @package _global_\ndefaults:\n  - override /recipe: small\nseed: 5\n"
-    )
+    folder = user_dir("experiment/mine", "# @package _global_\ndefaults:\n  - override /recipe: small\nseed: 5\n")
     config = composed("experiment=mine", config_dir=folder)
     assert config["encoder"]["type"] == "rnn"
     assert config["encoder"]["dim"] == 32

@@ -25,9 +25,7 @@ def test_multirun_may_stand_before_the_command(run, trained):
 def test_a_sweep_over_presets_and_places(run, trained):
     run("train", "-m", "attention=window,rope", "decoder/cross_attention=bahdanau,luong_dot")
     chosen = [(c.config["attention"]["preset"], c.config["decoder"]["cross_attention"]["preset"]) for c in trained]
-    assert chosen == [
-        (everywhere, here) for everywhere in ("window", "rope") for here in ("bahdanau", "luong_dot")
-    ]
+    assert chosen == [(everywhere, here) for everywhere in ("window", "rope") for here in ("bahdanau", "luong_dot")]
 
 
 def test_a_glob_sweeps_over_presets_at_a_place(run, trained):
