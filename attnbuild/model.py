@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from attnbuild.attention.block import AttentionBlock
 from attnbuild.attention.build import build_block
 from attnbuild.attention.place import AttentionMaker, Place
+from attnbuild.attention.spec import AttentionSpec
 from attnbuild.decoders.base import Decoder, DecoderPlace, DecoderState
 from attnbuild.encoders.base import Encoder, EncoderPlace
-from attnbuild.errors import ConfigError, Problem
+from attnbuild.errors import ConfigError, Problem, did_you_mean
 from attnbuild.initialisation import INITIALISATIONS
 from attnbuild.memory import Memory
 from attnbuild.places import Places, resolve_places
-from attnbuild.registry import build, check_options, lookup
+from attnbuild.registry import build, check_options, lookup, names
 
 __all__ = ["EncoderDecoder", "build_model", "check_model"]
 
@@ -65,17 +66,18 @@ def build_model(
         ConfigError: what does not fit, all of it together.
     """
     places = resolve_places(config)
-    makers = {part: _Maker(part, places) for part in ("encoder", "decoder")}
-    encoder = build(
-        "encoder",
-        EncoderPlace(source_vocab, PAD_ID, makers["encoder"]),
-        _options(config, "encoder"),
-        "encoder",
-    )
-    place = DecoderPlace(target_vocab, encoder.dim, makers["decoder"])
-    decoder = build("decoder", place, _options(config, "decoder"), "decoder")
     if places.problems:
         raise ConfigError(places.problems)
+    problems: list[Problem] = []
+    try:
+        source = EncoderPlace(source_vocab, PAD_ID, _Maker("encoder", places, problems))
+        encoder = build("encoder", source, _options(config, "encoder"), "encoder")
+        target = DecoderPlace(target_vocab, encoder.dim, _Maker("decoder", places, problems))
+        decoder = build("decoder", target, _options(config, "decoder"), "decoder")
+    except ConfigError as error:
+        raise ConfigError([*problems, *error.problems]) from None
+    if problems:
+        raise ConfigError(problems)
     model = EncoderDecoder(encoder, decoder)
     shared = config.get("model") or {}
     INITIALISATIONS[shared.get("initialisation", "xavier")](model)
@@ -107,6 +109,8 @@ def check_model(config: Mapping[str, Any], assemble: bool = True) -> list[Proble
 def _check_part(config: Mapping[str, Any], part: str) -> list[Problem]:
     options = _options(config, part)
     name = options.pop("type", None)
+    if name is None:
+        return [Problem(f"{part}.type", f"is missing; {did_you_mean('', names(part))}")]
     try:
         maker = lookup(part, name)
     except ConfigError as error:
@@ -120,23 +124,37 @@ def _options(config: Mapping[str, Any], part: str) -> dict[str, Any]:
 
 
 class _Maker(AttentionMaker):
-    """Builds the attention of a place; problems are collected, so that all places are heard."""
+    """Builds the attention of a place; problems are collected, so that all places are heard.
 
-    def __init__(self, part: str, places: Places) -> None:
-        self.part, self.places = part, places
+    Args:
+        part: encoder or decoder.
+        places: the attention of every place.
+        problems: where those that cannot be built are told; something that can be built stands in for them.
+    """
+
+    def __init__(self, part: str, places: Places, problems: list[Problem]) -> None:
+        self.part, self.places, self.problems = part, places, problems
 
     def __call__(self, name: str, *, dim: int, memory_dim: int | None = None, layer: int = 0) -> AttentionBlock:
         path = f"{self.part}.{name}"
         choice = self.places.choices.get(path)
         if choice is None:
-            raise ConfigError(self.places.problems or f"no attention was chosen for {path}")
-        spec = choice.for_layer(layer)
+            raise ConfigError(f"{self.part} asks for an attention at {path}, which is none of its 'places'")
         kind = choice.kind
         place = Place(path, dim, memory_dim or dim, kind.cross, kind.causal, layer)
         try:
-            return build_block(spec, place)
+            return build_block(choice.for_layer(layer), place)
         except ConfigError as error:
-            raise ConfigError([_at_source(problem, path, choice.source) for problem in error.problems]) from None
+            source = f"{path}_by_layer.{layer}" if layer in choice.by_layer else choice.source
+            for problem in error.problems:
+                self._tell(problem, path, source)
+            return build_block(AttentionSpec.from_config({"heads": 1}), place)
+
+    def _tell(self, problem: Problem, place: str, source: str) -> None:
+        """A problem of an option is told once, however many places and layers have it."""
+        told = _at_source(problem, place, source)
+        if not any(told.path == known.path and known.message.startswith(problem.message) for known in self.problems):
+            self.problems.append(told)
 
 
 def _at_source(problem: Problem, place: str, source: str) -> Problem:

@@ -14,7 +14,7 @@ from attnbuild.attention.place import PlaceKind
 from attnbuild.attention.presets import load_preset, preset_names
 from attnbuild.attention.spec import AttentionSpec
 from attnbuild.errors import ConfigError, Problem
-from attnbuild.registry import lookup
+from attnbuild.registry import lookup, options_of
 
 __all__ = ["FALLBACK", "PlaceChoice", "Places", "resolve_places"]
 
@@ -79,6 +79,7 @@ class _Resolver:
         self.root = dict(config.get("attention") or {})
         self.root_name = str(self.root.get("preset") or self.root.get("type", "soft"))
         self.places = Places()
+        self.root_serves = False
         self.refusals: dict[str, str] = {}
 
     def resolve(self) -> Places:
@@ -86,7 +87,7 @@ class _Resolver:
         self._refuse_missing_places(kinds)
         for path, kind in kinds.items():
             self._choose(path, kind)
-        self._check_root_serves(kinds)
+        self._check_root_serves()
         return self.places
 
     def _kinds(self) -> dict[str, PlaceKind]:
@@ -101,7 +102,11 @@ class _Resolver:
 
     def _section(self, path: str) -> dict[str, Any]:
         part, name = path.split(".")
-        return dict(self.config[part].get(name) or {})
+        section = self.config[part].get(name) or {}
+        if not isinstance(section, Mapping):
+            how = f"a preset is chosen with {part}/{name}=..."
+            raise ConfigError(f"{section!r}: expected a section of options; {how}", path)
+        return dict(section)
 
     def _refuse_missing_places(self, kinds: Mapping[str, PlaceKind]) -> None:
         """A place that the model lacks may be named in the config only to say nothing about it."""
@@ -117,11 +122,11 @@ class _Resolver:
                 )
 
     def _choose(self, path: str, kind: PlaceKind) -> None:
-        section = self._section(path)
-        preset = section.pop("preset", INHERIT)
-        inherits = preset == INHERIT and "type" not in section
-        own = section if inherits else {"preset": "" if preset == INHERIT else preset, **section}
         try:
+            section = self._section(path)
+            preset = section.pop("preset", INHERIT)
+            inherits = preset == INHERIT and "type" not in section
+            own = section if inherits else {"preset": "" if preset == INHERIT else preset, **section}
             choice = self._inherited(path, kind, own) if inherits else self._named(path, kind, own)
         except ConfigError as error:
             self._tell(error)
@@ -134,6 +139,7 @@ class _Resolver:
         root = AttentionSpec.from_config(self.root, "attention")
         reason = root.capabilities.refusal(cross=kind.cross, causal=kind.causal)
         if reason is None:
+            self.root_serves = True
             spec = AttentionSpec.from_config({**self.root, **own}, path) if own else root
             return PlaceChoice(kind, self.root_name, spec, source=path if own else "attention")
         self.refusals[path] = reason
@@ -154,11 +160,20 @@ class _Resolver:
     def _add_layers(self, path: str, kind: PlaceKind, choice: PlaceChoice) -> None:
         part, name = path.split(".")
         key = f"{path}_by_layer"
-        layers = self.config[part].get("layers", 1)
-        for layer, chosen in (self.config[part].get(f"{name}_by_layer") or {}).items():
+        chosen_by_layer = self.config[part].get(f"{name}_by_layer") or {}
+        if not isinstance(chosen_by_layer, Mapping):
+            self._problem(key, f"{chosen_by_layer!r}: expected layers and their presets: {{0: window, 2: multihead}}")
+            return
+        layers = self._count_layers(part)
+        if layers is None:
+            return
+        for layer, chosen in chosen_by_layer.items():
             where = f"{key}.{layer}"
             if not str(layer).isdigit() or int(layer) >= layers:
                 self._problem(where, f"there is no layer {layer}; layers are 0 to {layers - 1}")
+                continue
+            if not isinstance(chosen, str | Mapping):
+                self._problem(where, f"{chosen!r}: expected the name of a preset, or the options of an attention")
                 continue
             try:
                 options = load_preset_at(chosen, where) if isinstance(chosen, str) else dict(chosen)
@@ -166,14 +181,17 @@ class _Resolver:
             except ConfigError as error:
                 self._tell(error)
 
-    def _check_root_serves(self, kinds: Mapping[str, PlaceKind]) -> None:
+    def _count_layers(self, part: str) -> int | None:
+        """How many layers an encoder or decoder has; None where the number is wrong, which is reported elsewhere."""
+        declared = options_of(lookup(part, self.config[part]["type"])).get("layers")
+        layers = self.config[part].get("layers", declared.default if declared else 1)
+        return layers if isinstance(layers, int) else None
+
+    def _check_root_serves(self) -> None:
         """An attention that was chosen for the model, and that no inheriting place can have, is refused."""
-        inheriting = [
-            path for path, choice in self.places.choices.items() if choice.reason or choice.source == "attention"
-        ]
-        if not inheriting or any(path not in self.refusals for path in inheriting) or self.places.problems:
+        if self.root_serves or not self.refusals or self.places.problems:
             return
-        reasons = "; ".join(f"{path.replace('.', '/')}: {self.refusals[path]}" for path in inheriting)
+        reasons = "; ".join(f"{path.replace('.', '/')}: {reason}" for path, reason in self.refusals.items())
         self._problem("attention", f"{self.root_name!r} can serve no place of this model ({reasons})")
 
     def _refused(self, path: str, kind: PlaceKind, name: str, reason: str) -> str:
@@ -191,7 +209,7 @@ class _Resolver:
 
 def _says_something(section: Any) -> bool:
     """Whether a place's section asks for anything beyond inheriting."""
-    return bool(section) and dict(section) != {"preset": INHERIT}
+    return bool(section) and section != {"preset": INHERIT}
 
 
 def load_preset_at(name: str, path: str) -> dict[str, Any]:

@@ -100,7 +100,6 @@ def register(kind: str, name: str) -> Callable[[Part], Part]:
             raise TypeError(f"{kind} {name!r} is already registered by {known.__module__}.{known.__qualname__}")
         _check_signature(kind, name, part)
         _parts[kind][name] = part
-        options_of.cache_clear()
         return part
 
     return put
@@ -121,10 +120,10 @@ def _check_signature(kind: str, name: str, part: Callable[..., Any]) -> None:
 
 
 def _check_meanings(where: str, kind: str, part: Callable[..., Any]) -> None:
-    mine = {option.name: option for option in _read_options(part)}
+    mine = options_of(part)
     for other_kind in _ATTENTION_PARTS:
         for other_name, other in _parts[other_kind].items():
-            for option in _read_options(other):
+            for option in options_of(other).values():
                 twin = mine.get(option.name)
                 if twin and twin.annotation != option.annotation:
                     raise ValueError(
@@ -152,7 +151,7 @@ def lookup(kind: str, name: Any) -> Callable[..., Any]:
         # Only now: what is built in should not wait for plugins, nor fall with a broken one.
         load_plugins()
     if name not in _parts[kind]:
-        raise ConfigError(f"unknown {kind} {name!r}; {did_you_mean(str(name), _parts[kind])}")
+        raise ConfigError(f"unknown {kind} {name!r}; {did_you_mean(name, _parts[kind])}")
     return _parts[kind][name]
 
 
@@ -191,18 +190,14 @@ def _load_home(kind: str) -> None:
 @functools.cache
 def options_of(part: Callable[..., Any]) -> dict[str, Option]:
     """The options of a part by name, in the order of its signature."""
-    return {option.name: option for option in _read_options(part)}
-
-
-def _read_options(part: Callable[..., Any]) -> list[Option]:
     init = part.__init__ if inspect.isclass(part) else part
     hints = get_type_hints(init, include_extras=True)
     help_texts = _parse_docstring(part)[1]
-    return [
-        Option(parameter.name, hints[parameter.name], parameter.default, help_texts.get(parameter.name, ""))
+    return {
+        parameter.name: Option(parameter.name, hints[parameter.name], parameter.default, help_texts.get(parameter.name, ""))
         for parameter in inspect.signature(part).parameters.values()
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY
-    ]
+    }
 
 
 def summary_of(part: Callable[..., Any]) -> str:

@@ -56,6 +56,7 @@ def runs() -> list[list[str]]:
 def train(tmp_path: Path, words: list[str]) -> dict:
     assert main(["train", *words, *TINY, f"paths.outputs={tmp_path}"]) == 0
     (summary,) = tmp_path.rglob("summary.json")
+    assert "test (" in (summary.parent / "log.txt").read_text(encoding="utf-8"), "every run in a process has its log"
     return json.loads(summary.read_text())
 
 

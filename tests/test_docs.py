@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,7 +97,10 @@ def is_reachable(need: str) -> bool:
 def test_commands_run(
     page: Path, run_folder: Path, workplace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # A page's plugin is forgotten after it: the next page may register the same name.
     monkeypatch.setattr(registry, "_parts", {kind: dict(parts) for kind, parts in registry._parts.items()})
+    monkeypatch.setattr(registry, "_loaded", set(registry._loaded))
+    sys.modules.pop("my_scores", None)
     if "ATTNBUILD_DATA" not in os.environ and is_reachable("multi30k"):
         monkeypatch.setenv("ATTNBUILD_DATA", str(ROOT.parent / "shared" / "data"))
     for fence in fences(page):

@@ -57,6 +57,12 @@ class AttentionBlock(nn.Module):
         self.core = self._build_core(width if projected else place.dim, width if projected else place.memory_dim)
 
     def _check_heads(self, projections: str) -> None:
+        if projections == "all" and not getattr(self.spec.core.maker, "reads_query", True):
+            raise ConfigError(
+                f"the core {self.spec.core.name!r} reads neither query nor key, so their projections would never "
+                "learn: set projections=none and heads=1",
+                f"{self.place.name}.projections",
+            )
         if projections == "none" and (self.heads, self.kv_heads) != (1, 1):
             raise ConfigError("without projections there is one head: set heads=1, or projections=all", self.place.name)
         if self.place.dim % self.heads:
@@ -178,7 +184,7 @@ def _one_row_a_query(attended: Attended) -> Attended:
 
 
 def _linear(inputs: int, outputs: int, bias: bool) -> nn.Linear:
-    """Xavier uniform weights and zero biases, as torch.nn.MultiheadAttention and tensor2tensor have them."""
+    """Xavier uniform weights (Glorot and Bengio 2010), as tensor2tensor has them, and zero biases."""
     layer = nn.Linear(inputs, outputs, bias=bias)
     nn.init.xavier_uniform_(layer.weight)
     if bias:

@@ -13,7 +13,7 @@ from typing import Annotated, ClassVar
 
 import torch
 import torch.nn.functional as F
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -62,7 +62,7 @@ def _require_equal_widths(place: HeadPlace, score: str) -> None:
 
 @register("score", "dot")
 class Dot(Score):
-    """q.k, unscaled (Luong et al. 2015, equation 8, "dot")."""
+    """q.k, unscaled (Luong et al. 2015, 3.1, "dot")."""
 
     def __init__(self, place: HeadPlace) -> None:
         super().__init__(place)
@@ -81,7 +81,7 @@ class ScaledDot(Score):
 
 @register("score", "general")
 class General(Score):
-    """q' W k (Luong et al. 2015, equation 8, "general"), one W a head."""
+    """q' W k (Luong et al. 2015, 3.1, "general"), one W a head."""
 
     def __init__(self, place: HeadPlace) -> None:
         super().__init__(place)
@@ -102,8 +102,10 @@ class Cosine(Score):
     """
 
     max_temperature = 100.0
+    #: Norms below it count as it; fp16 has no room for torch's 1e-12, and a zero vector would give NaN.
+    smallest_norm = 1e-6
 
-    def __init__(self, place: HeadPlace, *, temperature: Annotated[float, Gt(0)] = 10.0) -> None:
+    def __init__(self, place: HeadPlace, *, temperature: Annotated[float, Gt(0), Le(100)] = 10.0) -> None:
         super().__init__(place)
         _require_equal_widths(place, "cosine")
         # In log space the factor stays positive and its step is relative.
@@ -111,10 +113,10 @@ class Cosine(Score):
 
     def query(self, query: Tensor) -> Tensor:
         temperature = self.log_temperature.clamp(max=math.log(self.max_temperature)).exp()
-        return F.normalize(query, dim=-1) * temperature
+        return F.normalize(query, dim=-1, eps=self.smallest_norm) * temperature
 
     def key(self, key: Tensor) -> Tensor:
-        return F.normalize(key, dim=-1)
+        return F.normalize(key, dim=-1, eps=self.smallest_norm)
 
 
 @register("score", "additive")

@@ -120,13 +120,15 @@ class _Reader:
             return None
 
     def _route(self, spec: AttentionSpec, name: str, value: Any) -> None:
-        for declared, options in self._homes(spec):
-            if name in declared:
-                complaint = check_value(declared[name].annotation, value)
-                if complaint:
-                    self._problem(name, complaint)
+        # A name means the same in every part, so every part that declares it takes the value.
+        homes = [(declared[name], options) for declared, options in self._homes(spec) if name in declared]
+        if homes:
+            complaint = check_value(homes[0][0].annotation, value)
+            if complaint:
+                self._problem(name, complaint)
+            for _, options in homes:
                 options[name] = value
-                return
+            return
         known = {option for declared, _ in self._homes(spec) for option in declared} | set(spec.parts) | {"type"}
         advice = _owner_elsewhere(name, spec) or did_you_mean(name, known)
         self._problem(name, f"unknown option of {self.owner}; {advice}")

@@ -33,13 +33,21 @@ class State:
     """Base of decoding states: selects along the tagged axes, through nested states and lists."""
 
     def select(self, *, rows: Tensor | None = None, sentences: Tensor | None = None) -> Self:
-        """A state that holds the given rows and sentences (1-d index tensors; None = all, as they are)."""
+        """A state that holds the given rows and sentences (1-d index tensors; None = all, as they are).
+
+        Raises:
+            TypeError: a tensor is in a field without a tag, and would silently stay with the wrong rows.
+        """
         changed: dict[str, Any] = {}
         for item in dataclasses.fields(self):
             value = getattr(self, item.name)
-            index = {"row": rows, "sentence": sentences}.get(item.metadata.get("axis", ""))
-            if isinstance(value, Tensor) and index is not None:
-                changed[item.name] = value.index_select(0, index)
+            if isinstance(value, Tensor):
+                axis = item.metadata.get("axis")
+                if axis is None:
+                    raise TypeError(f"{type(self).__name__}.{item.name} is a tensor: tag it per_row or per_sentence")
+                index = rows if axis == "row" else sentences
+                if index is not None:
+                    changed[item.name] = value.index_select(0, index)
             elif isinstance(value, State):
                 changed[item.name] = value.select(rows=rows, sentences=sentences)
             elif isinstance(value, list):

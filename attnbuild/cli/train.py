@@ -23,6 +23,7 @@ from attnbuild.cli.overrides import as_typed
 from attnbuild.cli.translate import translated
 from attnbuild.errors import AttnbuildError
 from attnbuild.paths import conf_dir
+from attnbuild.training.run import RunFolder
 
 __all__ = ["job", "run"]
 
@@ -66,13 +67,19 @@ def job(composed: DictConfig) -> dict[str, Any]:
             _check(config, overrides)
 
         from attnbuild.training.fit import train
-        from attnbuild.training.run import RunFolder
 
         return train(config, RunFolder(folder), as_typed(settings.overrides.task))
     except AttnbuildError as error:
         if settings.mode == RunMode.MULTIRUN:  # other jobs go on, and Hydra reports the first error only
             log.error("job %s: %s", settings.job.num, error)
+            _note_failure(RunFolder(folder), error, as_typed(settings.overrides.task))
         raise
+
+
+def _note_failure(run: RunFolder, error: AttnbuildError, typed: list[str]) -> None:
+    """Leave a summary of a job that failed before its training could write one."""
+    if run.path.is_dir() and not run.summary_file.is_file():
+        run.write_summary({"status": "failed", "error": f"{type(error).__name__}: {error}", "overrides": typed})
 
 
 def _check(config: dict[str, Any], overrides: Sequence[str]) -> None:
@@ -81,7 +88,6 @@ def _check(config: dict[str, Any], overrides: Sequence[str]) -> None:
 
     if config.get("resume"):
         from attnbuild.training.resume import resumed_config
-        from attnbuild.training.run import RunFolder
 
         folder = RunFolder.open(config["resume"])
         typed = [text for text in as_typed(overrides) if not text.startswith("hydra")]

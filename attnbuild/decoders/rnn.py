@@ -23,7 +23,8 @@ __all__ = ["RNNDecoder"]
 
 @dataclass
 class _RNNState(DecoderState):
-    """
+    """What the recurrent decoder remembers.
+
     Attributes:
         hidden: (R, layers, dim).
         cell: (R, layers, dim), the LSTM's memory; unused by a GRU.
@@ -34,7 +35,7 @@ class _RNNState(DecoderState):
     hidden: Tensor = per_row()
     cell: Tensor = per_row()
     fed: Tensor = per_row()
-    attention: State = dataclasses.field(default_factory=State)
+    attention: State
 
 
 class _Cells(nn.Module):
@@ -78,8 +79,8 @@ class _Maxout(nn.Module):
 class RNNDecoder(Decoder):
     """LSTM or GRU layers with one attention over the memory.
 
-    bahdanau: the last state asks, and the context enters the cell; a maxout layer reads state, word and
-    context (Bahdanau et al. 2015, A.2.2). luong: the new state asks, tanh(W [context; state]) is read and,
+    bahdanau: the last state asks, and the context enters the cell; a maxout layer reads the new state (as
+    equation 4 has it; A.2.2 writes the last), word and context (Bahdanau et al. 2015, A.2.2). luong: the new state asks, tanh(W [context; state]) is read and,
     with input feeding, enters the next step (Luong et al. 2015, equation 5 and section 3.3).
 
     Args:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated
 
 from annotated_types import Ge, Interval
@@ -29,8 +29,8 @@ class _LayerState(State):
 
 @dataclass
 class _TransformerState(DecoderState):
-    position: int = 0
-    layers: list[_LayerState] = field(default_factory=list)
+    position: int
+    layers: list[_LayerState]
 
 
 class _Layer(nn.Module):
@@ -171,10 +171,12 @@ class TransformerDecoder(Decoder):
     def step(self, tokens: Tensor, state: DecoderState, need_weights: bool = False) -> Step:
         assert isinstance(state, _TransformerState)
         states, weights = self.embedding(tokens.unsqueeze(1), first=state.position), None
-        layers = []
+        layers: list[_LayerState] = []
+        last = len(self.layers) - 1
         for layer, before in zip(self.layers, state.layers, strict=True):
             assert isinstance(layer, _Layer)
-            states, after, weights = layer.step(states, before, state.sentences, need_weights)
+            wanted = need_weights and len(layers) == last
+            states, after, weights = layer.step(states, before, state.sentences, wanted)
             layers.append(after)
         logits = self.output(self.norm(states)).squeeze(1)
         new_state = dataclasses.replace(state, position=state.position + 1, layers=layers)

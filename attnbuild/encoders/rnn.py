@@ -27,7 +27,7 @@ class RNNEncoder(Encoder):
         layers: number of layers.
         cell: lstm or gru.
         bidirectional: read in both directions and join the states.
-        dropout: probability of dropping a channel, after the embedding and between layers.
+        dropout: probability of dropping a channel, after the embedding, between layers and on the states.
     """
 
     def __init__(

@@ -65,6 +65,8 @@ def train(config: dict[str, Any], run: RunFolder, typed: list[str]) -> dict[str,
     if config["resume"]:
         run = RunFolder.open(config["resume"])
         config = resumed_config(run.read_config(), typed, str(run.path))
+        if run.last_checkpoint.is_file():
+            load_checkpoint(run.last_checkpoint)  # a damaged one is refused before the folder changes
         typed = [*run.read_overrides(), *(item for item in typed if not item.startswith("resume="))]
     registry.load_plugins(config["plugins"])
     run.create()

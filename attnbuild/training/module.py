@@ -57,8 +57,6 @@ class Module(LightningModule):
         self.predictions: list[Prediction] = []
         self.signatures: dict[str, str] = {}
         self.search_description = ""
-        # A rank may get no sentence of a small validation set; the sums do not mind.
-        self.allow_zero_length_dataloader_with_multiple_devices = True
 
     # Data
 
@@ -78,7 +76,8 @@ class Module(LightningModule):
         return self._eval_loader("test")
 
     def _eval_loader(self, split: str) -> Iterable[Any]:
-        return self.task.eval_loader(split, rank=self.trainer.global_rank, world_size=self.trainer.world_size)
+        loader = self.task.eval_loader(split, rank=self.trainer.global_rank, world_size=self.trainer.world_size)
+        return _WithoutLength(loader)
 
     # Training
 
@@ -185,6 +184,20 @@ class Module(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.batches = checkpoint["attnbuild"]["step"]
+
+
+class _WithoutLength:
+    """A loader that does not say how many batches it has.
+
+    A rank may get no batch of a small validation set. Lightning leaves out the whole validation where
+    the length is 0, and the other ranks would wait for that one forever.
+    """
+
+    def __init__(self, loader: Iterable[Any]) -> None:
+        self.loader = loader
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.loader)
 
 
 class _Repeated:

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, Any
 
@@ -39,7 +39,7 @@ def predict_run(run: Path, input: str, output: str, changes: dict[str, Any]) -> 
     Raises:
         DataError: the input cannot be read, or the output cannot be written.
     """
-    if input != "-" and not Path(input).is_file():
+    if input != "-" and (Path(input).is_dir() or not Path(input).exists()):
         raise DataError(f"{input}: there is no such file to read inputs from")
     loaded = changed(load(run, changes.get("plugins")), changes)
     search = loaded.task.search(loaded.config["search"])
@@ -61,17 +61,16 @@ def _rendered(prediction: Prediction, as_json: bool) -> str:
 
 
 def _lines(name: str) -> Iterator[str]:
-    stream = sys.stdin.buffer if name == "-" else open(name, "rb")  # noqa: SIM115  (closed below)
+    place = "standard input" if name == "-" else name
     try:
-        for number, line in enumerate(stream, start=1):
-            try:
-                yield line.decode("utf-8").rstrip("\r\n")
-            except UnicodeDecodeError as error:
-                place = "standard input" if name == "-" else name
-                raise DataError(f"{place}:{number}: is not valid UTF-8 ({error.reason})") from error
-    finally:
-        if name != "-":
-            stream.close()
+        with nullcontext(sys.stdin.buffer) if name == "-" else open(name, "rb") as stream:
+            for number, line in enumerate(stream, start=1):
+                try:
+                    yield line.decode("utf-8").rstrip("\r\n")
+                except UnicodeDecodeError as error:
+                    raise DataError(f"{place}:{number}: is not valid UTF-8 ({error.reason})") from error
+    except OSError as error:
+        raise DataError(f"{place}: cannot be read: {error.strerror}") from error
 
 
 @contextmanager
@@ -80,12 +79,14 @@ def _writer(name: str) -> Iterator[IO[str]]:
         yield sys.stdout
         return
     path = Path(name).absolute()
+    if path.is_dir():
+        raise DataError(f"{name}: is a folder; output= names a file in it")
     if not path.parent.is_dir():
         raise DataError(f"{name}: there is no folder {path.parent} to write to")
     try:
         with atomic_writer(path) as file:
             yield file
-    except PermissionError as error:
+    except OSError as error:
         raise DataError(f"{name}: cannot be written: {error.strerror}") from error
 
 

@@ -52,9 +52,7 @@ def plain_beam(markov, table, limit, beam, alpha):
     return sorted(ended + [(score / penalty, tokens) for score, tokens in live], reverse=True)[:beam]
 
 
-@pytest.mark.parametrize(
-    ("length", "alpha", "expected"), [(1, 0.7, 1.0), (7, 1.0, 2.0), (19, 0.5, 2.0), (9, 0, 1)]
-)
+@pytest.mark.parametrize(("length", "alpha", "expected"), [(1, 0.7, 1.0), (7, 1.0, 2.0), (19, 0.5, 2.0), (9, 0, 1)])
 def test_length_penalty_has_the_values_of_the_formula(length, alpha, expected):
     assert float(length_penalty(length, alpha)) == pytest.approx(expected)
     assert float(length_penalty(torch.tensor(length), alpha)) == pytest.approx(expected)
@@ -64,9 +62,7 @@ def test_length_penalty_has_the_values_of_the_formula(length, alpha, expected):
 @given(seed=seeds, alpha=alphas)
 def test_a_wide_beam_finds_what_enumeration_finds(markov, seed, alpha):
     tables = markov.tables(seed, sentences=2)
-    search = Beam(
-        markov.place, beam=125, n_best=6, length_penalty=alpha, max_length_ratio=0, max_length_extra=4
-    )
+    search = Beam(markov.place, beam=125, n_best=6, length_penalty=alpha, max_length_ratio=0, max_length_extra=4)
     generated = search(markov.decoder(), markov.memory(tables))
     for table, tokens, scores in zip(tables, generated.tokens, generated.scores, strict=True):
         expected = enumerate_all(markov, table, limit=4, alpha=alpha)[:6]
@@ -75,9 +71,7 @@ def test_a_wide_beam_finds_what_enumeration_finds(markov, seed, alpha):
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    seed=seeds, alpha=alphas, beam=st.integers(1, 6), eos=st.sampled_from([-3.0, 0.0, 2.0]), data=st.data()
-)
+@given(seed=seeds, alpha=alphas, beam=st.integers(1, 6), eos=st.sampled_from([-3.0, 0.0, 2.0]), data=st.data())
 def test_batched_search_equals_a_plain_loop_that_never_stops_early(markov, seed, alpha, beam, eos, data):
     n_best = data.draw(st.integers(1, beam))
     lengths = data.draw(st.lists(st.integers(1, 6), min_size=1, max_size=4))

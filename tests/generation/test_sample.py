@@ -35,9 +35,7 @@ def test_top_k_beyond_the_vocabulary_keeps_all():
     assert torch.allclose(shares(top_k=99), PROBABILITIES, atol=1e-3)
 
 
-@pytest.mark.parametrize(
-    ("top_p", "kept"), [(0.1, [0]), (0.39, [0]), (0.5, [0, 2]), (0.8, [0, 2, 3]), (1.0, range(5))]
-)
+@pytest.mark.parametrize(("top_p", "kept"), [(0.1, [0]), (0.39, [0]), (0.5, [0, 2]), (0.8, [0, 2, 3]), (1.0, range(5))])
 def test_top_p_keeps_the_smallest_set_that_reaches_the_share(top_p, kept):
     expected = torch.zeros(5)
     expected[list(kept)] = PROBABILITIES[list(kept)]

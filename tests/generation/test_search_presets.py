@@ -27,7 +27,5 @@ def test_a_preset_is_the_constructor_written_down(file):
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_every_option_is_commented(file):
-    options = [
-        line for line in file.read_text().splitlines() if line[0] != "#" and not line.startswith("type:")
-    ]
+    options = [line for line in file.read_text().splitlines() if line[0] != "#" and not line.startswith("type:")]
     assert all("  # " in line for line in options)

@@ -97,9 +97,7 @@ def test_begin_and_padding_tokens_are_never_produced(markov, config):
 @searches
 def test_greedy_beam_and_sample_score_what_they_return(markov, config):
     tables = markov.tables(13, sentences=3)
-    search = make(
-        markov, {**config, **({"length_penalty": 0.0} if config["type"] == "beam" else {})}, extra=20
-    )
+    search = make(markov, {**config, **({"length_penalty": 0.0} if config["type"] == "beam" else {})}, extra=20)
     generated = search(markov.decoder(), markov.memory(tables))
     for table, tokens, scores in zip(tables, generated.tokens, generated.scores, strict=True):
         for one, score in zip(tokens, scores, strict=True):

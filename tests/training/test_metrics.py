@@ -62,9 +62,7 @@ def test_options_reach_sacrebleu():
     assert "case:lc" in metric.signature
 
 
-@pytest.mark.parametrize(
-    ("ours", "theirs"), [(SacreBLEU, sacrebleu.metrics.BLEU), (ChrF, sacrebleu.metrics.CHRF)]
-)
+@pytest.mark.parametrize(("ours", "theirs"), [(SacreBLEU, sacrebleu.metrics.BLEU), (ChrF, sacrebleu.metrics.CHRF)])
 def test_several_references_even_in_varying_number(ours, theirs):
     references = [[one, one.lower(), "Kinder im Park"] for one in REFERENCES]
     references[1] = references[1][:1]
@@ -159,9 +157,7 @@ def test_two_processes_with_an_odd_number_of_sentences(tmp_path):
     pairs = json.dumps(list(zip(HYPOTHESES, REFERENCES, strict=True)))
     command = [sys.executable, "-c", RANK]
     ranks = [
-        subprocess.Popen(
-            [*command, str(rank), str(tmp_path / "store"), pairs], stdout=subprocess.PIPE, text=True
-        )
+        subprocess.Popen([*command, str(rank), str(tmp_path / "store"), pairs], stdout=subprocess.PIPE, text=True)
         for rank in range(2)
     ]
     first, second = (json.loads(rank.communicate(timeout=120)[0]) for rank in ranks)

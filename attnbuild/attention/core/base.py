@@ -40,7 +40,7 @@ class Core(nn.Module):
 
     Attributes:
         capabilities: what the core can do, before its parts take something away.
-        reads_query: whether the query matters; where it does not, nothing is built to prepare it.
+        reads_query: whether query and key matter; where they do not, nothing that would prepare them is built.
         part_kinds: the registry kinds of the parts it is composed of; others are refused.
     """
 

@@ -52,7 +52,8 @@ class Soft(Core):
         self.score, self.pattern = place.parts.score, place.parts.pattern
         self.weighting, self.position = place.parts.weighting, place.parts.position
         self.dropout = dropout
-        fusible = self.score.dot_like and isinstance(self.weighting, Softmax)
+        # Not isinstance: a weighting derived from Softmax is another function than the kernels'.
+        fusible = self.score.dot_like and type(self.weighting) is Softmax
         if backend == "sdpa" and not fusible:
             raise ConfigError("backend 'sdpa' computes softmax(q.k): it needs a dot-like score; use 'auto'", place.name)
         self.backend = ("sdpa" if fusible else "reference") if backend == "auto" else backend

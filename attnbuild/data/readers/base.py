@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from pathlib import Path
 from typing import ClassVar
 
 import xxhash
@@ -64,7 +65,12 @@ class Reader(ABC):
         self._skipped[split] = skipped
         if not kept:
             found = f"only {skipped} rows with an empty side" if skipped else "it is empty"
-            raise DataError(f"{self.name}: no sentence pair in {split}: {found}")
+            files = " and ".join(map(str, self.files(split)))
+            raise DataError(f"{self.name}: no sentence pair in {split}: {found}{files and f' ({files})'}")
+
+    def files(self, split: str) -> tuple[Path, ...]:
+        """The files that a split is read from, for messages; none where it does not lie in files."""
+        return ()
 
     def skipped(self) -> dict[str, int]:
         """Rows left out for an empty side, by split, of the splits read to the end so far."""

@@ -72,6 +72,9 @@ class TableReader(Reader):
         path = self._path(split)
         return content_hash("table", self._format_of(path), *self._columns, hash_file(path))
 
+    def files(self, split: str) -> tuple[Path, ...]:
+        return (self._path(split),)
+
     def _path(self, split: str) -> Path:
         return self._root.find(str(self._files[split]), f"data.{split}")
 

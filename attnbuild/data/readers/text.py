@@ -52,7 +52,7 @@ class TextReader(Reader):
         return tuple(split for split, stem in self._stems.items() if stem is not None)
 
     def rows(self, split: str) -> Iterator[tuple[str | None, str | None]]:
-        source, target = self._paths(split)
+        source, target = self.files(split)
         pairs = zip_longest(read_lines(source), read_lines(target))
         for number, (source_line, target_line) in enumerate(pairs, start=1):
             if source_line is None or target_line is None:
@@ -66,9 +66,9 @@ class TextReader(Reader):
 
     def fingerprint(self, split: str) -> str:
         self._require(split)
-        return content_hash("text", *map(hash_file, self._paths(split)))
+        return content_hash("text", *map(hash_file, self.files(split)))
 
-    def _paths(self, split: str) -> tuple[Path, Path]:
+    def files(self, split: str) -> tuple[Path, Path]:
         source, target = (
             self._root.find(f"{self._stems[split]}.{language}", f"data.{split}") for language in self._languages
         )
