@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: help setup demo test test-slow test-gpu check format constraints clean
+.PHONY: help setup demo test test-slow test-gpu check format tables constraints clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -43,6 +43,9 @@ check: setup ## ruff (lint and format), the type checker and the spelling
 format: setup ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+tables: setup ## write the generated tables of the README anew
+	$(BIN)/python docs/tables.py
 
 constraints: setup ## write down the versions in use, for CI and `make`
 	$(BIN)/python -m pip freeze --exclude-editable | sed -E 's/\+cpu//' > constraints.txt

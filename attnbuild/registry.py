@@ -194,7 +194,9 @@ def options_of(part: Callable[..., Any]) -> dict[str, Option]:
     hints = get_type_hints(init, include_extras=True)
     help_texts = _parse_docstring(part)[1]
     return {
-        parameter.name: Option(parameter.name, hints[parameter.name], parameter.default, help_texts.get(parameter.name, ""))
+        parameter.name: Option(
+            parameter.name, hints[parameter.name], parameter.default, help_texts.get(parameter.name, "")
+        )
         for parameter in inspect.signature(part).parameters.values()
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY
     }

@@ -7,6 +7,7 @@ that ends in "`path`:" is written to that path first. RUN stands for a finished 
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shlex
@@ -103,7 +104,11 @@ def test_commands_run(
     sys.modules.pop("my_scores", None)
     if "ATTNBUILD_DATA" not in os.environ and is_reachable("multi30k"):
         monkeypatch.setenv("ATTNBUILD_DATA", str(ROOT.parent / "shared" / "data"))
+    said = ""
     for fence in fences(page):
+        if fence.info == "text" and said:
+            assert fence.body.strip() == said.strip(), "the page shows what is printed"
+        said = ""
         if fence.path:
             target = workplace / fence.path
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -111,22 +116,36 @@ def test_commands_run(
         elif fence.info.startswith("bash"):
             _, _, need = fence.info.partition(" ")
             for command in fence.commands:
-                run_command(command, need, run_folder, capsys)
+                error = run_command(command, need, run_folder, capsys)
+                said = error if need == "fails" else ""
         elif fence.info == "python":
             exec(compile(fence.body.replace("RUN", str(run_folder)), str(page), "exec"), {"__name__": "docs"})
 
 
-def run_command(words: list[str], need: str, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def run_command(words: list[str], need: str, run: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """Run a line of a page; returns what it wrote to standard error."""
     if words[0] == "make":
         targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
         assert set(words[1:]) <= set(targets), f"the Makefile has no {words[1:]}"
-        return
+        return ""
     if words[0] != "attnbuild":
-        return
-    words = made_small([word.replace("RUN", str(run)) for word in words[1:]])
+        return ""
+    words = [word.replace("RUN", str(run)) for word in words[1:]]
+    words = words if need == "fails" else made_small(words)
     if need and need != "fails" and not is_reachable(need):
         words[0] = "show"  # composes and checks everything, reads no data
         words = [word for word in words if word != "-m"]
     code = main(words)
     output = capsys.readouterr()
     assert code == (2 if need == "fails" else 0), f"attnbuild {shlex.join(words)}\n{output.out}\n{output.err}"
+    return output.err
+
+
+def test_readme_table_is_up_to_date() -> None:
+    spec = importlib.util.spec_from_file_location("tables", ROOT / "docs" / "tables.py")
+    assert spec is not None
+    assert spec.loader is not None
+    tables = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tables)
+    page = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert tables.with_tables(page) == page, "run: make tables"

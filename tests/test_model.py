@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ import torch
 
 import attnbuild
 from attnbuild.attention import load_preset
+from attnbuild.embedding import sinusoids
+from attnbuild.memory import Memory
 from attnbuild.model import EncoderDecoder, build_model, check_model
 
 PARTS = [
@@ -116,6 +119,19 @@ def test_initialisations_are_what_they_are_named() -> None:
     assert weight.std().item() == pytest.approx(0.02, rel=0.1)
 
 
+def test_recurrent_cells_start_as_their_docstring_says() -> None:
+    """Jozefowicz et al. 2015: the forget gate's biases sum to 1; Saxe et al. 2014: recurrent matrices are orthogonal."""
+    model = model_of(config({"type": "rnn"}, {"type": "rnn"}, "multihead"))
+    for cell, suffix in ((model.encoder.recurrent, "_l1_reverse"), (model.decoder.cells.layers[1], "")):
+        width = cell.hidden_size
+        bias = getattr(cell, f"bias_ih{suffix}") + getattr(cell, f"bias_hh{suffix}")
+        expected = torch.zeros_like(bias)
+        expected[width : 2 * width] = 1
+        torch.testing.assert_close(bias, expected)
+        for gate in getattr(cell, f"weight_hh{suffix}").float().split(width):
+            torch.testing.assert_close(gate @ gate.T, torch.eye(width), rtol=0, atol=1e-5)
+
+
 def test_longer_than_the_learned_positions_is_an_error_that_says_so() -> None:
     encoder = {"type": "transformer", "positions": "learned", "max_positions": 4}
     model = model_of(config(encoder, {"type": "transformer"}, "multihead"))
@@ -179,3 +195,82 @@ def test_rnn_summary_is_the_final_state_of_both_directions() -> None:
     torch.testing.assert_close(memory.summary[1, :half], memory.states[1, 2, :half])
     torch.testing.assert_close(memory.summary[1, half:], memory.states[1, 0, half:])
     assert (memory.states[1, 3:] == 0).all()
+
+
+def give_weights(layer: torch.nn.Module, theirs: torch.nn.Module, attentions: dict[str, str]) -> None:
+    """Copy a Transformer layer of torch into ours; ``attentions``: our name -> theirs."""
+    for own, other in attentions.items():
+        block, twin = getattr(layer, own), getattr(theirs, other)
+        projections = (block.query_projection, block.key_projection, block.value_projection)
+        for part, weight, bias in zip(
+            projections, twin.in_proj_weight.chunk(3), twin.in_proj_bias.chunk(3), strict=True
+        ):
+            part.weight.data, part.bias.data = weight, bias
+        block.out_projection.load_state_dict(twin.out_proj.state_dict())
+    layer.feedforward.expand.load_state_dict(theirs.linear1.state_dict())
+    layer.feedforward.contract.load_state_dict(theirs.linear2.state_dict())
+
+
+@pytest.mark.parametrize("norm", ["pre", "post"])
+def test_transformer_layers_equal_torch(norm: str) -> None:
+    """Where norms, residuals and sublayers stand: torch.nn.TransformerEncoderLayer and -DecoderLayer."""
+    parts = {"type": "transformer", "norm": norm, "feedforward": 32}
+    model = model_of(config(parts, parts, "multihead"))
+    options = {"dim_feedforward": 32, "dropout": 0.0, "norm_first": norm == "pre", "batch_first": True}
+    encoder = torch.nn.TransformerEncoderLayer(16, 4, **options, dtype=torch.float64)
+    decoder = torch.nn.TransformerDecoderLayer(16, 4, **options, dtype=torch.float64)
+    for theirs in (encoder, decoder):
+        for name, parameter in theirs.named_parameters():
+            if "norm" in name:
+                torch.nn.init.normal_(parameter)
+    own_encoder, own_decoder = model.encoder.layers[0], model.decoder.layers[0]
+    give_weights(own_encoder, encoder, {"attention": "self_attn"})
+    give_weights(own_decoder, decoder, {"self_attention": "self_attn", "cross_attention": "multihead_attn"})
+    norms = [
+        (own_encoder.attention_residual, encoder.norm1),
+        (own_encoder.feedforward_residual, encoder.norm2),
+        (own_decoder.self_residual, decoder.norm1),
+        (own_decoder.cross_residual, decoder.norm2),
+        (own_decoder.feedforward_residual, decoder.norm3),
+    ]
+    for own, norm_layer in norms:
+        own.norm.load_state_dict(norm_layer.state_dict())
+    source, target = torch.randn(2, 5, 16, dtype=torch.float64), torch.randn(2, 4, 16, dtype=torch.float64)
+    padding = torch.arange(5) >= torch.tensor([[5], [3]])
+    real = ~padding
+    states = encoder(source, src_key_padding_mask=padding)
+    torch.testing.assert_close(own_encoder(source, padding)[real], states[real])
+    memory = Memory(source, padding, source[:, 0])
+    causal = torch.nn.Transformer.generate_square_subsequent_mask(4, dtype=torch.float64)
+    expected = decoder(target, source, tgt_mask=causal, memory_key_padding_mask=padding)
+    torch.testing.assert_close(own_decoder(target, memory, False)[0], expected)
+
+
+def test_sinusoidal_positions_are_the_papers() -> None:
+    """Vaswani et al. 2017, 3.5: PE(pos, 2i) = sin(pos / 10000^(2i/d)), PE(pos, 2i + 1) = cos of the same."""
+    for dim in (6, 7):
+        table = sinusoids(torch.tensor([0, 1, 200]), dim)
+        for row, position in enumerate((0, 1, 200)):
+            for channel in range(dim):
+                angle = position / 10000 ** ((channel - channel % 2) / dim)
+                value = math.cos(angle) if channel % 2 else math.sin(angle)
+                assert table[row, channel].item() == pytest.approx(value, abs=1e-4)
+
+
+@pytest.mark.parametrize("given", MODELS[::2])
+def test_bf16_autocast_trains_and_decodes(given: dict[str, Any]) -> None:
+    """trainer.precision=bf16-mixed: near the numbers of fp32, finite gradients, also step by step."""
+    model = model_of(given).float()
+    source, target = tokens(2, 6, 1), tokens(2, 4, 2)
+    source[1, 3:] = 0
+    expected = model(source, target)
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = model(source, target)
+        state = model.start(source).reorder(torch.tensor([0, 0, 1, 1]))
+        for step in range(target.shape[1]):
+            result = model.decoder.step(target[:, step].repeat_interleave(2), state, need_weights=True)
+            state = result.state.reorder(torch.tensor([1, 0, 3, 2]))
+    torch.testing.assert_close(logits.float(), expected, rtol=0.1, atol=0.1)
+    torch.testing.assert_close(result.logits.float(), expected[:, -1].repeat_interleave(2, dim=0), rtol=0.1, atol=0.1)
+    logits.float().square().sum().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())

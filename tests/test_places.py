@@ -92,6 +92,17 @@ def test_layers_may_differ() -> None:
          "decoder.cross_attention.heads", "5 heads do not divide the width 16"),
         ({"decoder": {"dim": 8}, "model": {"tie_embeddings": "all"}}, "model.tie_embeddings", "encoder.dim is 16 and decoder.dim 8"),
         ({"model": {"tie_embeddings": "all"}, "tokenizer": {"joint": False}}, "model.tie_embeddings", "tokenizer.joint=true"),
+        ({"encoder": {"attention_by_layer": "window"}},
+         "encoder.attention_by_layer", "'window': expected layers and their presets"),
+        ({"encoder": {"attention_by_layer": {0: None}}},
+         "encoder.attention_by_layer.0", "None: expected the name of a preset"),
+        ({"encoder": {"attention_by_layer": {1: {"heads": 3}}}},
+         "encoder.attention_by_layer.1.heads", "3 heads do not divide the width 16 (at encoder.attention)"),
+        ({"encoder": {"layers": "x", "attention_by_layer": {1: "window"}}},
+         "encoder.layers", "'x': input should be a valid integer"),
+        ({"encoder": {"attention": "window"}},
+         "encoder.attention", "'window': expected a section of options; a preset is chosen with encoder/attention="),
+        ({"encoder": {"type": None}}, "encoder.type", "is missing; one of: rnn, transformer"),
         ({"encoder": {"layres": 3}}, "encoder.layres", "did you mean 'layers'"),
         ({"encoder": {"type": "transfomer"}}, "encoder.type", "did you mean 'transformer'"),
     ],
@@ -107,6 +118,24 @@ def test_an_attention_that_serves_no_place_is_refused() -> None:
     ((path, message),) = problems(config("window", "rnn", "rnn"))
     assert path == "attention"
     assert message.startswith("'window' can serve no place of this model (decoder/cross_attention:")
+
+
+def test_options_at_the_places_it_serves_do_not_make_an_attention_useless() -> None:
+    given = config("window")
+    for part, place in (("encoder", "attention"), ("decoder", "self_attention")):
+        given[part][place] = {"preset": "inherit", "heads": 2}
+    assert presets(given) == {
+        "encoder.attention": "window",
+        "decoder.self_attention": "window",
+        "decoder.cross_attention": "multihead",
+    }
+
+
+def test_layers_may_differ_where_their_number_is_left_to_the_default() -> None:
+    given = config()
+    del given["encoder"]["layers"]
+    given["encoder"]["attention_by_layer"] = {2: "window"}
+    assert problems(given) == []
 
 
 def test_strict_places_refuse_what_would_fall_back() -> None:
@@ -129,3 +158,10 @@ def test_problems_of_several_parts_come_together() -> None:
     given["decoder"]["norm"] = "middle"
     given["attention"]["windw"] = 3
     assert {path for path, _ in problems(given)} == {"encoder.layres", "decoder.norm", "attention.windw"}
+
+
+def test_widths_that_do_not_fit_are_told_for_all_places_and_once_an_option() -> None:
+    given = config()
+    given["encoder"]["attention"] = {"preset": "inherit", "heads": 3}
+    given["attention"]["heads"] = 5
+    assert [path for path, _ in problems(given)] == ["encoder.attention.heads", "attention.heads"]

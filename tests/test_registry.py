@@ -140,6 +140,26 @@ def test_an_option_means_the_same_in_every_part_of_an_attention() -> None:
         register("score", "windowed")(_other_window)
 
 
+@pytest.mark.usefixtures("_clean")
+def test_an_option_that_two_parts_declare_reaches_both() -> None:
+    from attnbuild.attention.scores import ScaledDot
+    from attnbuild.attention.spec import AttentionSpec
+
+    class Near(ScaledDot):
+        """A score that needs the pattern's window too.
+
+        Args:
+            window: as the pattern has it.
+        """
+
+        def __init__(self, place: Any, *, window: Annotated[int, Ge(0)] = 9) -> None:
+            super().__init__(place)
+
+    register("score", "near")(Near)
+    spec = AttentionSpec.from_config({"score": "near", "pattern": "window", "window": 2})
+    assert spec.parts["score"].options == spec.parts["pattern"].options == {"window": 2}
+
+
 PLUGIN = """
 from attnbuild import register
 from attnbuild.attention.scores import Score

@@ -65,5 +65,8 @@ class Window(Pattern):
         super().__init__(place)
         self.window = self.reach = window
 
+    def extra_repr(self) -> str:
+        return f"window={self.window}"
+
     def mask_mod(self, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         return (query - key).abs() <= self.window

@@ -75,12 +75,12 @@ def _print_modules(config: Mapping[str, Any]) -> None:
             target_vocab=size,
             shared_vocabulary=config["tokenizer"].get("joint", True),
         )
-    console().print(table(("module", "class", "parameters"), _tree(model, "model", 0)))
+    console().print(table(("module", "what it is", "parameters"), _tree(model, "model", 0)))
     print(f"\n{_parameters(model):,} parameters, shared ones counted once, with a vocabulary of {size:,}")
 
 
 def _tree(module: nn.Module, name: str, depth: int) -> Iterator[tuple[str, str, str]]:
-    yield "  " * depth + name, type(module).__name__, f"{_parameters(module):,}"
+    yield "  " * depth + name, f"{type(module).__name__}({module.extra_repr()})", f"{_parameters(module):,}"
     for inner_name, inner in module.named_children():
         yield from _tree(inner, inner_name, depth + 1)
 

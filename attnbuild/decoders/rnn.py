@@ -26,16 +26,16 @@ class _RNNState(DecoderState):
     """What the recurrent decoder remembers.
 
     Attributes:
+        attention: of the cross-attention.
         hidden: (R, layers, dim).
         cell: (R, layers, dim), the LSTM's memory; unused by a GRU.
         fed: (R, width), what the last step feeds to the next input (Luong's wiring).
-        attention: of the cross-attention.
     """
 
+    attention: State
     hidden: Tensor = per_row()
     cell: Tensor = per_row()
     fed: Tensor = per_row()
-    attention: State
 
 
 class _Cells(nn.Module):
@@ -79,9 +79,10 @@ class _Maxout(nn.Module):
 class RNNDecoder(Decoder):
     """LSTM or GRU layers with one attention over the memory.
 
-    bahdanau: the last state asks, and the context enters the cell; a maxout layer reads the new state (as
-    equation 4 has it; A.2.2 writes the last), word and context (Bahdanau et al. 2015, A.2.2). luong: the new state asks, tanh(W [context; state]) is read and,
-    with input feeding, enters the next step (Luong et al. 2015, equation 5 and section 3.3).
+    bahdanau: the last state asks, and the context enters the cell; a maxout layer reads word, context and
+    the new state, as in equation 4 (A.2.2 writes the last state there) (Bahdanau et al. 2015, A.2.2).
+    luong: the new state asks, tanh(W [context; state]) is read and, with input feeding, enters the next
+    step (Luong et al. 2015, equation 5 and section 3.3).
 
     Args:
         dim: width of the states and the target embedding.
@@ -144,7 +145,7 @@ class RNNDecoder(Decoder):
         hidden = torch.tanh(self.initial_hidden(memory.summary)).view(shape)
         cell = torch.tanh(self.initial_cell(memory.summary)).view(shape) if self.initial_cell else hidden
         fed = hidden.new_zeros(sentences, 0 if self.context_first else self.fed_width)
-        return _RNNState(sentences, sentences, hidden, cell, fed, self.attention.start(memory))
+        return _RNNState(sentences, sentences, self.attention.start(memory), hidden, cell, fed)
 
     def step(self, tokens: Tensor, state: DecoderState, need_weights: bool = False) -> Step:
         assert isinstance(state, _RNNState)

@@ -65,6 +65,8 @@ def test_raw_attention_keeps_the_width_of_the_memory() -> None:
         ("none", {}, "'none' cannot serve as self-attention"),
         ("multihead", {"memory_dim": 16, "causal": True}, "cross-attention has no order"),
         ({"type": "sofd"}, {}, "unknown core 'sofd'; did you mean 'soft'"),
+        ({"type": "none"}, {"memory_dim": 16}, "attention.projections.*neither query nor key.*projections=none"),
+        ("cosine", {"temperature": 500.0}, "temperature.*500.0: input should be less than or equal to 100"),
     ],
 )
 def test_refusals_say_what_and_what_instead(preset: object, arguments: dict, words: str) -> None:
@@ -90,7 +92,7 @@ def test_every_preset_is_described(preset: str) -> None:
     assert all(option["help"] for option in told["options"]), "an option without help"
 
 
-def test_padding_memory_of_windowed_decoding_stays_constant() -> None:
+def test_the_cache_of_windowed_decoding_stays_constant() -> None:
     """The cache of a window drops what no later query can see."""
     from attnbuild.memory import Memory
 

@@ -109,7 +109,7 @@ def test_additive_in_blocks_equals_additive_at_once(query: Tensor, memory: Tenso
 
 @pytest.mark.parametrize("preset", ["luong_dot", "luong_general", "scaled_dot"])
 def test_raw_dot_scores_equal_the_papers(preset: str, query: Tensor, memory: Tensor, padding: Tensor) -> None:
-    """Luong et al. 2015, equation 8; Vaswani et al. 2017, equation 1."""
+    """Luong et al. 2015, 3.1; Vaswani et al. 2017, equation 1."""
     layer = build_attention(preset, dim=D, memory_dim=D).double()
     matrix = {
         "luong_dot": torch.eye(D, dtype=torch.float64),
@@ -224,3 +224,14 @@ def test_half_precision_stays_near_single(preset: str, dtype: torch.dtype) -> No
     query = torch.randn(B, N, D)
     expected = layer(query)
     torch.testing.assert_close(layer.to(dtype)(query.to(dtype)).float(), expected, rtol=0.1, atol=0.06)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("need_weights", [False, True])
+def test_cosine_of_a_zero_vector_is_no_nan(dtype: torch.dtype, need_weights: bool) -> None:
+    """An RNN's states are exactly 0 at padding, and so are their raw keys."""
+    layer = build_attention("cosine", dim=D, memory_dim=D, heads=1, projections="none").to(dtype)
+    memory = torch.randn(1, S, D, dtype=dtype)
+    memory[:, 4:] = 0
+    output = layer(torch.zeros(1, N, D, dtype=dtype), memory, need_weights=need_weights)
+    assert (output[0] if isinstance(output, tuple) else output).isfinite().all()

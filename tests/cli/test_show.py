@@ -15,7 +15,8 @@ def test_show(run):
     assert yaml.safe_load(config)["attention"]["window"] == 4
     assert re.search(r"encoder/attention +window", rest)
     assert re.search(r"decoder/cross_attention +multihead +'window' cannot serve here", rest)
-    assert re.search(r"model +EncoderDecoder +[\d,]+", rest)
+    assert re.search(r"model +EncoderDecoder\(\) +[\d,]+", rest)
+    assert "Soft(backend=sdpa" in rest
     assert re.search(r"^[\d,]+ parameters", rest, re.MULTILINE)
 
 

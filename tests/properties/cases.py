@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from attnbuild import build_attention, list_names
+from attnbuild import ConfigError, build_attention, list_names
 from attnbuild.attention.block import AttentionBlock
 from attnbuild.attention.build import describe
 from attnbuild.attention.place import PlaceKind
@@ -98,6 +99,35 @@ def cases(preset: str, kind: str, *, padded: bool = True) -> st.SearchStrategy[C
         return Case(preset, kind, queries, keys, lengths, seed, options)
 
     return draw_case()
+
+
+def _can_be_built(kind: str, options: dict[str, Any]) -> bool:
+    try:
+        Case("multihead", kind, 1, 1, [1], options=options).build()
+    except ConfigError:
+        return False
+    return True
+
+
+#: Every score x pattern x position x heads of the core ``soft`` that the builder lets through, by kind of place.
+COMPOSITIONS = {
+    kind: [
+        options
+        for score, pattern, position in itertools.product(*map(list_names, ("score", "pattern", "position")))
+        for heads in ({"heads": 1}, {"heads": 6, "kv_heads": 2})
+        if _can_be_built(kind, options := {"score": score, "pattern": pattern, "position": position, **heads})
+    ]
+    for kind in KINDS
+}
+
+
+def compositions(kind: str) -> st.SearchStrategy[Case]:
+    """Small cases of any composition."""
+    return st.builds(
+        lambda case, options: dataclasses.replace(case, options=options),
+        cases("multihead", kind),
+        st.sampled_from(COMPOSITIONS[kind]),
+    )
 
 
 def all_cases(preset: str, kind: str) -> list[Case]:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import attnbuild
 from attnbuild.attention import describe
-from tests.properties.cases import CLAIMED, DIM, KINDS, REFUSED, Case, all_cases, cases
+from tests.properties.cases import CLAIMED, DIM, KINDS, REFUSED, Case, all_cases, cases, compositions
 from tests.properties.laws import LAWS
 
 Law = Callable[[Case], None]
@@ -24,6 +24,15 @@ each_law = pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
 @settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_law(law: Law, preset: str, kind: str, data: st.DataObject) -> None:
     law(data.draw(cases(preset, kind)))
+
+
+@each_law
+@pytest.mark.parametrize("kind", KINDS)
+@given(data=st.data())
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_law_of_any_composition(law: Law, kind: str, data: st.DataObject) -> None:
+    """Presets are named points; a user may set any part of them."""
+    law(data.draw(compositions(kind)))
 
 
 @pytest.mark.slow

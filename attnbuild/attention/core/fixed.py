@@ -15,7 +15,7 @@ __all__ = ["Fixed"]
 
 @register("core", "none")
 class Fixed(Core):
-    """The encoder's summary at every step, whatever the query (Cho et al. 2014, "Learning phrase representations", 2.2)."""
+    """The encoder's summary at every step, whatever the query (Cho et al. 2014, arXiv 1406.1078, 2.2)."""
 
     reads_query = False
     capabilities = Capabilities(

@@ -58,6 +58,9 @@ class Soft(Core):
             raise ConfigError("backend 'sdpa' computes softmax(q.k): it needs a dot-like score; use 'auto'", place.name)
         self.backend = ("sdpa" if fusible else "reference") if backend == "auto" else backend
 
+    def extra_repr(self) -> str:
+        return f"backend={self.backend}, dropout={self.dropout}"
+
     def attend(
         self,
         query: Tensor,
