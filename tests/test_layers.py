@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -52,12 +53,22 @@ MODULES = modules()
 
 def imports(path: Path) -> set[str]:
     """What a file imports of attnbuild when it runs; imports for the type checker alone do not count."""
-    found = set()
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             node.body = []
-    for node in ast.walk(tree):
+    return named_in(ast.walk(tree))
+
+
+def imports_at_the_top(path: Path) -> set[str]:
+    """What a file imports of attnbuild as soon as it is imported itself."""
+    return named_in(ast.parse(path.read_text(encoding="utf-8")).body) & set(MODULES)
+
+
+def named_in(nodes: Iterable[ast.AST]) -> set[str]:
+    """The modules of attnbuild that import statements among the nodes name."""
+    found = set()
+    for node in nodes:
         if isinstance(node, ast.ImportFrom) and node.module:
             for alias in node.names:
                 whole = f"{node.module}.{alias.name}"
@@ -80,23 +91,9 @@ def test_attnbuild_never_imports_its_tasks(module: str) -> None:
 
 def test_no_import_circle() -> None:
     """Modules can be put in an order in which each imports only earlier ones (imports inside functions aside)."""
-    top = {name: _top_level(path) for name, path in MODULES.items()}
+    top = {name: imports_at_the_top(path) for name, path in MODULES.items()}
     done: set[str] = set()
     while len(done) < len(top):
         ready = [name for name in top if name not in done and top[name] - {name} <= done]
         assert ready, f"a circle among {sorted(set(top) - done)}"
         done.update(ready)
-
-
-def _top_level(path: Path) -> set[str]:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    tree.body = [node for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))]
-    found = set()
-    for node in tree.body:
-        if isinstance(node, ast.ImportFrom) and node.module:
-            for alias in node.names:
-                whole = f"{node.module}.{alias.name}"
-                found.add(whole if whole in MODULES else node.module)
-        elif isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-    return {module for module in found if module in MODULES}
