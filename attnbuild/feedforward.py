@@ -21,9 +21,6 @@ class FeedForward(nn.Module):
         self.activation = _ACTIVATIONS[activation]()
         self.dropout = nn.Dropout(dropout)
         self.contract = nn.Linear(hidden, dim)
-        for layer in (self.expand, self.contract):
-            nn.init.xavier_uniform_(layer.weight)
-            nn.init.zeros_(layer.bias)
 
     def forward(self, states: Tensor) -> Tensor:
         """(..., dim) -> (..., dim)."""

@@ -13,7 +13,12 @@ Initialisation = Literal["xavier", "normal"]
 
 
 def _xavier(model: nn.Module) -> None:
-    """Xavier uniform matrices (Glorot and Bengio 2010), zero biases; the parts are built so: nothing to do."""
+    """Xavier uniform matrices (Glorot and Bengio 2010), zero biases. Embeddings and recurrent cells stay as built."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
 
 
 def _normal(model: nn.Module) -> None:

@@ -17,7 +17,7 @@ from attnbuild.encoders.base import Encoder, EncoderPlace
 from attnbuild.errors import ConfigError, Problem, did_you_mean
 from attnbuild.initialisation import INITIALISATIONS
 from attnbuild.memory import Memory
-from attnbuild.places import Places, resolve_places
+from attnbuild.places import Places, is_place_key, resolve_places
 from attnbuild.registry import build, check_options, lookup, names
 
 __all__ = ["EncoderDecoder", "build_model", "check_model"]
@@ -120,7 +120,7 @@ def _check_part(config: Mapping[str, Any], part: str) -> list[Problem]:
 
 def _options(config: Mapping[str, Any], part: str) -> dict[str, Any]:
     """The section less its places for attention, which are resolved for the model as a whole."""
-    return {name: value for name, value in config[part].items() if "attention" not in name}
+    return {name: value for name, value in config[part].items() if not is_place_key(name)}
 
 
 class _Maker(AttentionMaker):

@@ -16,7 +16,7 @@ from attnbuild.attention.spec import AttentionSpec
 from attnbuild.errors import ConfigError, Problem
 from attnbuild.registry import lookup, options_of
 
-__all__ = ["FALLBACK", "PlaceChoice", "Places", "resolve_places"]
+__all__ = ["FALLBACK", "PlaceChoice", "Places", "is_place_key", "resolve_places"]
 
 #: What serves a place that the chosen attention cannot serve.
 FALLBACK = "multihead"
@@ -62,6 +62,11 @@ class Places:
 
     choices: dict[str, PlaceChoice] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+
+
+def is_place_key(name: str) -> bool:
+    """Whether a key of an encoder's or decoder's section is a place for attention: not ``attention_dropout``."""
+    return name.removesuffix("_by_layer").endswith("attention")
 
 
 def resolve_places(config: Mapping[str, Any]) -> Places:
@@ -113,7 +118,7 @@ class _Resolver:
         for part in ("encoder", "decoder"):
             for name, section in self.config[part].items():
                 place = f"{part}.{name.removesuffix('_by_layer')}"
-                if "attention" not in name or place in kinds or not _says_something(section):
+                if not is_place_key(name) or place in kinds or not _says_something(section):
                     continue
                 has = ", ".join(path.replace(".", "/") for path in kinds) or "none"
                 self._problem(

@@ -62,6 +62,13 @@ ENTRY_POINT_GROUP = "attnbuild.plugins"
 #: Kinds whose parts are combined in one flat preset, where an option name must mean one thing.
 _ATTENTION_PARTS = ("core", "score", "pattern", "weighting", "position")
 
+#: What a flat preset, the block around a core and ``build_attention`` call their own.
+_TAKEN_NAMES = {
+    *("type", "preset", *_ATTENTION_PARTS),
+    *("heads", "kv_heads", "projections", "bias"),
+    *("dim", "memory_dim", "causal", "layer", "max_len"),
+}
+
 _parts: dict[str, dict[str, Callable[..., Any]]] = {kind: {} for kind in KINDS}
 _loaded: set[str] = set()
 
@@ -86,7 +93,7 @@ def register(kind: str, name: str) -> Callable[[Part], Part]:
     Raises:
         TypeError: the kind is unknown, the name is taken, or the signature is no schema (a
             parameter after the first that is not keyword-only or has no annotation; ``**kwargs``).
-        ValueError: an attention part gives another meaning to an option that a part already has.
+        ValueError: an attention part gives another meaning to a name that attentions already have.
     """
     if kind not in KINDS:
         raise TypeError(f"unknown kind {kind!r}: {did_you_mean(kind, KINDS)}")
@@ -121,6 +128,8 @@ def _check_signature(kind: str, name: str, part: Callable[..., Any]) -> None:
 
 def _check_meanings(where: str, kind: str, part: Callable[..., Any]) -> None:
     mine = options_of(part)
+    for name in _TAKEN_NAMES.intersection(mine):
+        raise ValueError(f"{where}: option {name!r} means something else in every attention; choose another name")
     for other_kind in _ATTENTION_PARTS:
         for other_name, other in _parts[other_kind].items():
             for option in options_of(other).values():

@@ -12,7 +12,7 @@ Cell = Literal["lstm", "gru"]
 
 
 def initialise_recurrent(module: nn.Module) -> None:
-    """Xavier uniform input matrices, orthogonal recurrent ones (Saxe et al. 2014), zero biases.
+    """Per gate: Xavier uniform input matrices, orthogonal recurrent ones (Saxe et al. 2014); zero biases.
 
     An LSTM's forget gate starts open, with bias 1 (Jozefowicz et al. 2015). PyTorch orders the gates
     input, forget, cell, output and adds two biases; one of them holds the 1.
@@ -20,7 +20,8 @@ def initialise_recurrent(module: nn.Module) -> None:
     gates = 4 if isinstance(module, (nn.LSTM, nn.LSTMCell)) else 3
     for name, parameter in module.named_parameters():
         if name.startswith("weight_ih"):
-            nn.init.xavier_uniform_(parameter)
+            for gate in parameter.chunk(gates):
+                nn.init.xavier_uniform_(gate)
         elif name.startswith("weight_hh"):
             for gate in parameter.chunk(gates):
                 nn.init.orthogonal_(gate)

@@ -160,6 +160,14 @@ def test_an_option_that_two_parts_declare_reaches_both() -> None:
     assert spec.parts["score"].options == spec.parts["pattern"].options == {"window": 2}
 
 
+def _own_heads(place: object, *, heads: int = 1) -> None: ...
+
+
+def test_a_name_that_the_block_has_is_taken() -> None:
+    with pytest.raises(ValueError, match="option 'heads' means something else in every attention"):
+        register("score", "headed")(_own_heads)
+
+
 PLUGIN = """
 from attnbuild import register
 from attnbuild.attention.scores import Score

@@ -69,7 +69,6 @@ class _Maxout(nn.Module):
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.project = nn.Linear(inputs, 2 * outputs)
-        nn.init.xavier_uniform_(self.project.weight)
 
     def forward(self, states: Tensor) -> Tensor:
         return self.project(states).unflatten(-1, (-1, 2)).amax(dim=-1)
