@@ -270,8 +270,8 @@ def test_bf16_autocast_trains_and_decodes(given: dict[str, Any]) -> None:
         for step in range(target.shape[1]):
             result = model.decoder.step(target[:, step].repeat_interleave(2), state, need_weights=True)
             state = result.state.reorder(torch.tensor([1, 0, 3, 2]))
-    # bf16 has 8 bits: single logits may be off, all together they are not.
+    # bf16 has 8 bits, and a temperature of 10 multiplies their error: all logits together are within a tenth.
     for found, wanted in ((logits, expected), (result.logits, expected[:, -1].repeat_interleave(2, dim=0))):
-        assert (found.float() - wanted).norm() < 0.05 * wanted.norm()
+        assert (found.float() - wanted).norm() < 0.1 * wanted.norm()
     logits.float().square().sum().backward()
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
