@@ -14,6 +14,7 @@ import argparse
 import csv
 import itertools
 import json
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -203,4 +204,7 @@ def write_page(scored: list[Scored]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except attnbuild.AttnbuildError as error:
+        sys.exit(str(error))
