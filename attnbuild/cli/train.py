@@ -21,7 +21,7 @@ from attnbuild.cli.names import check_names
 from attnbuild.cli.origin import located
 from attnbuild.cli.overrides import as_typed
 from attnbuild.cli.translate import translated
-from attnbuild.errors import AttnbuildError, ConfigError
+from attnbuild.errors import AttnbuildError
 from attnbuild.paths import conf_dir
 from attnbuild.training.run import RunFolder
 
@@ -116,7 +116,7 @@ def _run_one(flags: argparse.Namespace, overrides: Sequence[str]) -> None:
         _start_hydra(job_or_error, flags, overrides)
     except OSError as error:  # those of the job are kept: this one is of making its folder
         where = f"cannot write to {error.filename}: {error.strerror}"
-        raise ConfigError(f"{where}; choose a folder by paths.outputs=DIR") from error
+        raise AttnbuildError(f"{where}; choose a folder by paths.outputs=DIR") from error
     if failed:
         raise failed[0]
 

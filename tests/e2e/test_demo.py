@@ -68,7 +68,7 @@ def test_the_summary_is_whole(demo_run: Path, demo_words: tuple[str, ...]) -> No
     assert summary["task"] == "translation"
     assert summary["status"] == "ok"
     assert set(summary["places"]) == {"encoder.attention", "decoder.self_attention", "decoder.cross_attention"}
-    assert summary["overrides"] == list(demo_words[1:])
+    assert summary["overrides"] == list(demo_words)
     assert {"attnbuild", "torch", "lightning", "python"} <= set(summary["versions"])
     assert all(summary[name] > 0 for name in ("parameters", "wall_seconds", "tokens_per_second", "peak_memory_mb"))
 
@@ -77,7 +77,7 @@ def test_the_folder_explains_itself(demo_run: Path, demo_words: tuple[str, ...])
     config = yaml.safe_load((demo_run / "config.yaml").read_text())
     assert config["trainer"]["max_steps"] == 360
     assert "${" not in (demo_run / "config.yaml").read_text()
-    assert yaml.safe_load((demo_run / "overrides.yaml").read_text()) == list(demo_words[1:])
+    assert yaml.safe_load((demo_run / "overrides.yaml").read_text()) == list(demo_words)
     with (demo_run / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert {"train/loss", "validation/bleu", "test/bleu"} <= {row["metric"] for row in rows}

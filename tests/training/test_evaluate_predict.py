@@ -77,6 +77,8 @@ def test_wrong_files(run: RunFolder, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"in:2: is not valid UTF-8"):
         predict_run(run.path, str(tmp_path / "in"), str(tmp_path / "out"), PLUGINS)
     assert not (tmp_path / "out").exists()
+    with pytest.raises(DataError, match="is a folder"):
+        predict_run(run.path, str(tmp_path / "in"), str(tmp_path), PLUGINS)
     with pytest.raises(DataError, match="there is no folder"):
         predict_run(run.path, str(tmp_path / "in"), str(tmp_path / "no" / "out"), PLUGINS)
     with pytest.raises(CheckpointError, match="there is no such run folder"):
