@@ -186,9 +186,9 @@ def test_a_plugin_module_brings_a_part(tmp_path: Any, monkeypatch: pytest.Monkey
 
     from attnbuild import build_attention
 
-    (tmp_path / "my_scores.py").write_text(PLUGIN.format(name="constant"))
+    (tmp_path / "constant_score.py").write_text(PLUGIN.format(name="constant"))
     monkeypatch.syspath_prepend(str(tmp_path))
-    registry.load_plugins(["my_scores"])
+    registry.load_plugins(["constant_score"])
     layer = build_attention({"score": "constant"}, dim=8, heads=1)
     _, weights = layer(torch.randn(1, 4, 8), need_weights=True)
     torch.testing.assert_close(weights, torch.full((1, 1, 4, 4), 0.25))
