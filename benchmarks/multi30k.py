@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import dataclasses
 import itertools
 import json
 import sys
@@ -25,36 +26,59 @@ from sacremoses import MosesTokenizer
 import attnbuild
 from attnbuild.training.run import RunFolder
 
-RESULTS = Path(__file__).parent / "results"
+PAGE = Path(__file__).parent / "results" / "multi30k.md"
+CASE = "multi30k en-de test_2016_flickr"
 SEARCHES: dict[str, dict[str, Any]] = {"greedy": {"type": "greedy"}, "beam5": {"type": "beam", "beam": 5}}
 THIRDS = ("short", "middle", "long")
 
 
 @dataclass
 class Scored:
-    """One run with its scores.
+    """One run with its scores, in plain values, so that pages can be written again without the run.
 
     Attributes:
         recipe: the name of its model.
-        values: (metric, unit) -> value.
+        command: what was typed after ``attnbuild train``.
+        threads: CPU threads it trained with, 0 = all.
+        versions: of what it was trained with.
+        values: metric -> (value, unit).
         by_third: cased beam-5 BLEU on the shortest, middle and longest third of the source sentences.
         by_length: (mean source words, cased beam-5 BLEU) of eight equal groups of sentences.
         curve: (step, validation BLEU).
     """
 
     recipe: str
-    run: RunFolder
-    values: dict[tuple[str, str], float] = field(default_factory=dict)
+    command: str
+    threads: int
+    versions: dict[str, str]
+    curve: list[tuple[int, float]]
+    values: dict[str, tuple[float, str]] = field(default_factory=dict)
     by_third: list[float] = field(default_factory=list)
     by_length: list[tuple[float, float]] = field(default_factory=list)
-    curve: list[tuple[int, float]] = field(default_factory=list)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="+", type=Path)
-    scored = [score_run(RunFolder.open(path)) for path in parser.parse_args().runs]
-    RESULTS.mkdir(exist_ok=True)
+    parser.add_argument("runs", nargs="*", type=Path, help="finished runs; those of other recipes stay as they were")
+    scored = {run.recipe: run for run in read_scored()}
+    for path in parser.parse_args().runs:
+        run = score_run(RunFolder.open(path))
+        scored[run.recipe] = run
+    write(list(scored.values()))
+
+
+def read_scored() -> list[Scored]:
+    """What earlier calls measured."""
+    if not PAGE.with_suffix(".json").is_file():
+        return []
+    known = json.loads(PAGE.with_suffix(".json").read_text(encoding="utf-8"))
+    return [Scored(**run) for run in known["runs"]]
+
+
+def write(scored: list[Scored]) -> None:
+    """The figures, the picture and the page."""
+    scored.sort(key=lambda run: -run.values["beam5_bleu_cased"][0])
+    PAGE.parent.mkdir(exist_ok=True)
     write_json(scored)
     draw(scored)
     write_page(scored)
@@ -62,31 +86,30 @@ def main() -> None:
 
 def score_run(run: RunFolder) -> Scored:
     """Decode the test set and score it."""
-    loaded = attnbuild.load(run.path)
+    loaded, summary, typed = attnbuild.load(run.path), run.read_summary(), run.read_overrides()
     loaded.task.prepare(("test",))
     corpus = loaded.task.corpora["test"]
     sources, references = corpus.texts(range(len(corpus)))
-    result = Scored(recipe_of(run), run, curve=learning_curve(run))
+    threads = loaded.config["trainer"]["threads"] or 0
+    result = Scored(recipe_of(typed), " ".join(typed), threads, summary["versions"], learning_curve(run))
     for name, section in SEARCHES.items():
         search = loaded.task.search(section)
         outputs = [prediction.text for prediction in loaded.task.predict(loaded.model, sources, search)]
-        result.values[f"{name}_bleu_cased", "BLEU"] = cased(outputs, references)
-        result.values[f"{name}_bleu_lower_tokenised", "BLEU"] = lower_tokenised(outputs, references)
+        result.values[f"{name}_bleu_cased"] = (cased(outputs, references), "BLEU")
+        result.values[f"{name}_bleu_lower_tokenised"] = (lower_tokenised(outputs, references), "BLEU")
     result.by_third = [value for _, value in bleu_by_length(sources, outputs, references, 3)]
     result.by_length = bleu_by_length(sources, outputs, references, 8)
-    summary = run.read_summary()
     for third, value in zip(THIRDS, result.by_third, strict=True):
-        result.values[f"beam5_bleu_cased_{third}", "BLEU"] = value
-    result.values["parameters", "count"] = summary["parameters"]
-    result.values["wall_time", "s"] = summary["wall_seconds"]
-    result.values["tokens_per_second", "1/s"] = summary["tokens_per_second"]
-    result.values["updates", "count"] = result.curve[-1][0]
+        result.values[f"beam5_bleu_cased_{third}"] = (value, "BLEU")
+    result.values["parameters"] = (summary["parameters"], "count")
+    result.values["wall_time"] = (summary["wall_seconds"], "s")
+    result.values["tokens_per_second"] = (summary["tokens_per_second"], "1/s")
+    result.values["updates"] = (result.curve[-1][0], "count")
     return result
 
 
-def recipe_of(run: RunFolder) -> str:
-    typed = dict(word.partition("=")[::2] for word in run.read_overrides())
-    return typed.get("recipe", "transformer_tiny")
+def recipe_of(typed: list[str]) -> str:
+    return dict(word.partition("=")[::2] for word in typed).get("recipe", "transformer_tiny")
 
 
 def learning_curve(run: RunFolder) -> list[tuple[int, float]]:
@@ -139,22 +162,12 @@ def bleu_by_length(
 
 def write_json(scored: list[Scored]) -> None:
     rows = [
-        {
-            "case": "multi30k en-de test_2016_flickr",
-            "system": f"attnbuild {run.recipe}",
-            "metric": metric,
-            "value": value,
-            "unit": unit,
-        }
+        {"case": CASE, "system": f"attnbuild {run.recipe}", "metric": metric, "value": value, "unit": unit}
         for run in scored
-        for (metric, unit), value in run.values.items()
+        for metric, (value, unit) in run.values.items()
     ]
-    text = json.dumps({"signatures": signatures(), "versions": versions(scored), "rows": rows}, indent=1)
-    (RESULTS / "multi30k.json").write_text(text + "\n", encoding="utf-8")
-
-
-def versions(scored: list[Scored]) -> dict[str, str]:
-    return scored[0].run.read_summary()["versions"]
+    figures = {"signatures": signatures(), "rows": rows, "runs": [dataclasses.asdict(run) for run in scored]}
+    PAGE.with_suffix(".json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 
 
 def draw(scored: list[Scored]) -> None:
@@ -171,7 +184,7 @@ def draw(scored: list[Scored]) -> None:
     for axes in (curves, lengths):
         axes.grid(alpha=0.3)
         axes.legend()
-    figure.savefig(RESULTS / "multi30k.png", dpi=110)
+    figure.savefig(PAGE.with_suffix(".png"), dpi=110)
 
 
 def write_page(scored: list[Scored]) -> None:
@@ -183,24 +196,28 @@ def write_page(scored: list[Scored]) -> None:
         "",
         "| recipe | cased sacreBLEU | lower-cased, tokenised | parameters | updates | training | threads |",
         "|---|---|---|---|---|---|---|",
+        *map(table_row, scored),
+        *("", "## By source length", "", "Cased BLEU, beam 5, on each third of the test sentences.", ""),
+        f"| recipe | {' | '.join(THIRDS)} |",
+        "|---|---|---|---|",
+        *(f"| {run.recipe} | {' | '.join(f'{value:.1f}' for value in run.by_third)} |" for run in scored),
+        *("", "![learning curves, and BLEU by source length](multi30k.png)", "", "## How", ""),
+        *(f"- {name}: `{signature}`" for name, signature in signatures().items()),
+        *("", "```", *(f"attnbuild train {run.command}" for run in scored), "```", ""),
+        *(f"{run.recipe}: {', '.join(map(' '.join, run.versions.items()))}.  " for run in scored),
     ]
-    for run in scored:
-        value = {metric: number for (metric, _), number in run.values.items()}
-        lines.append(
-            f"| {run.recipe} | {value['beam5_bleu_cased']:.1f} ({value['greedy_bleu_cased']:.1f}) "
-            f"| {value['beam5_bleu_lower_tokenised']:.1f} ({value['greedy_bleu_lower_tokenised']:.1f}) "
-            f"| {value['parameters'] / 1e6:.2f} M | {value['updates']:.0f} | {value['wall_time'] / 60:.0f} min "
-            f"| {run.run.read_config()['trainer']['threads'] or 'all'} |"
-        )
-    lines += ["", "## By source length", "", "Cased BLEU, beam 5, on each third of the test sentences.", ""]
-    lines += [f"| recipe | {' | '.join(THIRDS)} |", "|---|---|---|---|"]
-    lines += [f"| {run.recipe} | {' | '.join(f'{value:.1f}' for value in run.by_third)} |" for run in scored]
-    lines += ["", "![learning curves, and BLEU by source length](multi30k.png)", "", "## How", ""]
-    lines += [f"- {name}: `{signature}`" for name, signature in signatures().items()]
-    lines += ["", "```", *(f"attnbuild train {' '.join(run.run.read_overrides())}" for run in scored), "```", ""]
-    lines += [", ".join(f"{name} {version}" for name, version in versions(scored).items()) + ".", ""]
-    (RESULTS / "multi30k.md").write_text("\n".join(lines), encoding="utf-8")
-    print((RESULTS / "multi30k.md").read_text(encoding="utf-8"))
+    PAGE.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print(PAGE.read_text(encoding="utf-8"))
+
+
+def table_row(run: Scored) -> str:
+    value = {metric: number for metric, (number, _) in run.values.items()}
+    return (
+        f"| {run.recipe} | {value['beam5_bleu_cased']:.1f} ({value['greedy_bleu_cased']:.1f}) "
+        f"| {value['beam5_bleu_lower_tokenised']:.1f} ({value['greedy_bleu_lower_tokenised']:.1f}) "
+        f"| {value['parameters'] / 1e6:.2f} M | {value['updates']:.0f} | {value['wall_time'] / 60:.0f} min "
+        f"| {run.threads or 'all'} |"
+    )
 
 
 if __name__ == "__main__":

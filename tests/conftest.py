@@ -26,3 +26,14 @@ def real_data() -> Path:
     if not root.is_dir():
         pytest.skip(f"no real data: {root} is absent; set ATTNBUILD_DATA")
     return root
+
+
+@pytest.fixture
+def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test registers, and which plugins it loads, is forgotten after it."""
+    from attnbuild import registry
+
+    for kind in registry.KINDS:
+        registry.names(kind)  # what is built in registers once in a process: it must be there before the copy
+    monkeypatch.setattr(registry, "_parts", {kind: dict(parts) for kind, parts in registry._parts.items()})
+    monkeypatch.setattr(registry, "_loaded", set(registry._loaded))

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import pytest
 
-from attnbuild import registry
 from attnbuild.cli.main import main
 
 ROOT = Path(__file__).parents[1]
@@ -94,13 +93,12 @@ def is_reachable(need: str) -> bool:
     return need == "multi30k" and (root / "multi30k").is_dir()
 
 
+@pytest.mark.usefixtures("own_registry")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_run(
     page: Path, run_folder: Path, workplace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A page's plugin is forgotten after it: the next page may register the same name.
-    monkeypatch.setattr(registry, "_parts", {kind: dict(parts) for kind, parts in registry._parts.items()})
-    monkeypatch.setattr(registry, "_loaded", set(registry._loaded))
+    # The next page may bring a plugin of the same name.
     sys.modules.pop("my_scores", None)
     if "ATTNBUILD_DATA" not in os.environ and is_reachable("multi30k"):
         monkeypatch.setenv("ATTNBUILD_DATA", str(ROOT.parent / "shared" / "data"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -11,15 +10,6 @@ from annotated_types import Ge
 
 from attnbuild import ConfigError, registry
 from attnbuild.registry import build, check_options, lookup, options_of, register, summary_of
-
-
-@pytest.fixture
-def _clean() -> Iterator[None]:
-    """What a test registers is gone after it."""
-    before = {kind: dict(parts) for kind, parts in registry._parts.items()}
-    yield
-    for kind, parts in before.items():
-        registry._parts[kind] = parts
 
 
 class Part:
@@ -52,7 +42,7 @@ def test_options_come_from_signature_and_docstring() -> None:
     assert summary_of(Part) == "A part for tests (Somebody et al. 2020)."
 
 
-@pytest.mark.usefixtures("_clean")
+@pytest.mark.usefixtures("own_registry")
 def test_building_by_name() -> None:
     register("encoder", "part")(Part)
     part = build("encoder", "the place", {"type": "part", "size": 3}, "encoder")
@@ -82,7 +72,7 @@ def test_good_options_pass() -> None:
     assert check_options(Part, {"size": 1, "rate": 1, "limit": None, "mode": "b"}, "at", "this part") == []
 
 
-@pytest.mark.usefixtures("_clean")
+@pytest.mark.usefixtures("own_registry")
 def test_all_problems_of_a_part_come_together() -> None:
     register("encoder", "part")(Part)
     with pytest.raises(ConfigError) as error:
@@ -140,7 +130,7 @@ def test_an_option_means_the_same_in_every_part_of_an_attention() -> None:
         register("score", "windowed")(_other_window)
 
 
-@pytest.mark.usefixtures("_clean")
+@pytest.mark.usefixtures("own_registry")
 def test_an_option_that_two_parts_declare_reaches_both() -> None:
     from attnbuild.attention.scores import ScaledDot
     from attnbuild.attention.spec import AttentionSpec
@@ -180,7 +170,7 @@ class Constant(Score):
 """
 
 
-@pytest.mark.usefixtures("_clean")
+@pytest.mark.usefixtures("own_registry")
 def test_a_plugin_module_brings_a_part(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 

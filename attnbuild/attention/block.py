@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+import torch
 from annotated_types import Ge
 from torch import Tensor, nn
 
@@ -108,8 +109,13 @@ class AttentionBlock(nn.Module):
             (B, N, out_dim), and with ``need_weights`` the weights (B, heads, N, S), or None where the core has none.
 
         Raises:
-            ConfigError: memory given to a layer built for self-attention, or missing from one for cross-attention.
+            ConfigError: memory given to a layer built for self-attention, or missing from one for
+                cross-attention; a mask that is not bool.
         """
+        if key_padding_mask is not None and key_padding_mask.dtype != torch.bool:
+            raise ConfigError(
+                f"key_padding_mask is {key_padding_mask.dtype}: it must be bool, True = padding", self.place.name
+            )
         if (memory is None) == self.place.cross:
             built, fix = ("cross", "call it with memory") if self.place.cross else ("self", "build it with memory_dim=")
             raise ConfigError(f"this layer was built for {built}-attention: {fix}", self.place.name)

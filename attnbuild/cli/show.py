@@ -52,7 +52,10 @@ def _print_places(config: Mapping[str, Any]) -> None:
     from attnbuild.places import resolve_places
 
     choices = resolve_places(config).choices
-    rows = [(place.replace(".", "/"), choice.preset, choice.reason or "") for place, choice in choices.items()]
+    rows = []
+    for place, choice in choices.items():
+        rows.append((place.replace(".", "/"), choice.preset, choice.reason or ""))
+        rows += [(f"  layer {layer}", spec.preset or spec.core.name, "") for layer, spec in choice.by_layer.items()]
     console().print(table(("place", "attention", "why"), rows))
     print()
 

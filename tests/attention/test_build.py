@@ -85,6 +85,12 @@ def test_calling_a_layer_for_what_it_was_not_built() -> None:
         build_attention("multihead", dim=16, memory_dim=16)(torch.randn(1, 3, 16))
 
 
+def test_a_mask_of_numbers_is_refused() -> None:
+    """1 and 0 mean the opposite in other libraries; True says what it is."""
+    with pytest.raises(ConfigError, match="must be bool, True = padding"):
+        build_attention("multihead", dim=16)(torch.randn(1, 3, 16), key_padding_mask=torch.ones(1, 3))
+
+
 @pytest.mark.parametrize("preset", attnbuild.list_names("attention"))
 def test_every_preset_is_described(preset: str) -> None:
     told = attnbuild.attention.describe(preset)

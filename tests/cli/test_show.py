@@ -20,6 +20,11 @@ def test_show(run):
     assert re.search(r"^[\d,]+ parameters", rest, re.MULTILINE)
 
 
+def test_layers_that_differ_are_shown(run):
+    outcome = run("show", "encoder.attention_by_layer={1: window}")
+    assert re.search(r"encoder/attention +multihead.*\n +layer 1 +window", outcome.out), outcome
+
+
 def test_shared_parameters_count_once(run):
     def total(*words):
         return int(re.findall(r"^([\d,]+) parameters", run("show", *words).out, re.MULTILINE)[0].replace(",", ""))
