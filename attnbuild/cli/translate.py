@@ -34,6 +34,7 @@ def translated(*also: type[Exception]) -> Iterator[None]:
     Args:
         also: further errors that can only mean a wrong config, where nothing but Hydra runs.
     """
+    about_configs: tuple[type[Exception], ...] = (HydraException, OmegaConfBaseException, YAMLError, *also)
     try:
         yield
     except MissingConfigException as error:
@@ -42,7 +43,7 @@ def translated(*also: type[Exception]) -> Iterator[None]:
         raise ConfigError([Problem(error.override, _first_lines(error))]) from error
     except MarkedYAMLError as error:
         raise ConfigError([_malformed(error)]) from error
-    except (HydraException, OmegaConfBaseException, YAMLError, *also) as error:
+    except about_configs as error:
         raise ConfigError([_composition(error)]) from error
 
 
