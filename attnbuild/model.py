@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from attnbuild.attention.block import AttentionBlock
 from attnbuild.attention.build import build_block
-from attnbuild.attention.place import AttentionMaker, Place
+from attnbuild.attention.maker import AttentionMaker
+from attnbuild.attention.place import Place
 from attnbuild.attention.spec import AttentionSpec
 from attnbuild.decoders.base import Decoder, DecoderPlace, DecoderState
 from attnbuild.encoders.base import Encoder, EncoderPlace

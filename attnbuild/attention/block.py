@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
-
 import torch
-from annotated_types import Ge
 from torch import Tensor, nn
 
 from attnbuild.attention.core.base import Attended, Core
-from attnbuild.attention.place import CorePlace, HeadPlace, Parts, Place
+from attnbuild.attention.heads import Heads
+from attnbuild.attention.parts import CorePlace, Parts
+from attnbuild.attention.place import HeadPlace, Place
 from attnbuild.attention.spec import AttentionSpec
 from attnbuild.attention.state import State
 from attnbuild.errors import ConfigError
@@ -22,10 +21,8 @@ class AttentionBlock(nn.Module):
     """One attention of a model, of any kind, at its place.
 
     Args:
-        heads: number of query heads.
-        kv_heads: number of key and value heads, shared by groups of query heads; null = heads.
-        projections: all = query, key, value and output are projected; none = raw, the score owns its matrices.
-        bias: whether the projections have one.
+        place: where it stands.
+        spec: what it is made of.
 
     Attributes:
         place: where it stands.
@@ -33,24 +30,16 @@ class AttentionBlock(nn.Module):
         out_dim: width of the output: ``dim`` with projections, ``memory_dim`` without.
     """
 
-    def __init__(
-        self,
-        place: Place,
-        spec: AttentionSpec,
-        *,
-        heads: Annotated[int, Ge(1)] = 4,
-        kv_heads: Annotated[int, Ge(1)] | None = None,
-        projections: Literal["all", "none"] = "all",
-        bias: bool = True,
-    ) -> None:
+    def __init__(self, place: Place, spec: AttentionSpec) -> None:
         super().__init__()
         self.place, self.spec = place, spec
-        self.heads, self.kv_heads = heads, kv_heads or heads
-        self._check_heads(projections)
-        projected = projections == "all"
+        options = Heads(**spec.block)
+        self.heads, self.kv_heads = options.heads, options.kv_heads or options.heads
+        self._check_heads(options.projections)
+        projected, bias = options.projections == "all", options.bias
         self.out_dim = place.dim if projected else place.memory_dim
-        width = place.dim // heads
-        inner = heads * width
+        width = place.dim // self.heads
+        inner = self.heads * width
         self.query_projection = _linear(place.dim, inner, bias) if projected else nn.Identity()
         self.key_projection = _linear(place.memory_dim, self.kv_heads * width, bias) if projected else nn.Identity()
         self.value_projection = _linear(place.memory_dim, self.kv_heads * width, bias) if projected else nn.Identity()

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from attnbuild.attention.block import AttentionBlock
+from attnbuild.attention.heads import Heads
 from attnbuild.attention.place import Place
 from attnbuild.attention.presets import load_preset, preset_summary
 from attnbuild.attention.spec import AttentionSpec
@@ -68,7 +69,7 @@ def build_block(spec: AttentionSpec, place: Place) -> AttentionBlock:
         kind = f"{'causal ' if place.causal else ''}{'cross' if place.cross else 'self'}-attention"
         name = spec.preset or spec.core.name
         raise ConfigError(f"{name!r} cannot serve as {kind}: {why}", place.name)
-    return AttentionBlock(place, spec, **spec.block)
+    return AttentionBlock(place, spec)
 
 
 def describe(name: str) -> dict[str, Any]:
@@ -81,7 +82,7 @@ def describe(name: str) -> dict[str, Any]:
     config = load_preset(name)
     spec = AttentionSpec.from_config(config)
     parts = [spec.core, *spec.parts.values()]
-    options: dict[str, Option] = dict(options_of(AttentionBlock))
+    options: dict[str, Option] = dict(options_of(Heads))
     for part in parts:
         options.update(options_of(part.maker))
     can = spec.capabilities

@@ -3,16 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
 
-if TYPE_CHECKING:
-    from attnbuild.attention.block import AttentionBlock
-    from attnbuild.attention.patterns import Pattern
-    from attnbuild.attention.positions import Position
-    from attnbuild.attention.scores import Score
-    from attnbuild.attention.weightings import Weighting
-
-__all__ = ["AttentionMaker", "CorePlace", "HeadPlace", "Parts", "Place", "PlaceKind"]
+__all__ = ["HeadPlace", "Place", "PlaceKind"]
 
 
 @dataclass(frozen=True)
@@ -26,12 +18,6 @@ class PlaceKind:
 
     cross: bool = False
     causal: bool = False
-
-
-class AttentionMaker(Protocol):
-    """Builds the attention that the config chose for a place of the encoder or decoder at hand."""
-
-    def __call__(self, name: str, *, dim: int, memory_dim: int | None = None, layer: int = 0) -> AttentionBlock: ...
 
 
 @dataclass(frozen=True)
@@ -74,20 +60,3 @@ class HeadPlace(Place):
     query_dim: int = 1
     key_dim: int = 1
     value_dim: int = 1
-
-
-@dataclass(frozen=True)
-class Parts:
-    """The parts that a core of the soft family is made of."""
-
-    score: Score
-    pattern: Pattern
-    weighting: Weighting
-    position: Position
-
-
-@dataclass(frozen=True)
-class CorePlace(HeadPlace):
-    """What a core is told: the place, its heads, and its parts (None for cores that take none)."""
-
-    parts: Parts | None = None

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from attnbuild.attention.capabilities import Capabilities, combine
+from attnbuild.attention.heads import Heads
 from attnbuild.errors import ConfigError, Problem, did_you_mean
 from attnbuild.registry import Option, check_value, lookup, names, options_of
 
@@ -134,9 +135,7 @@ class _Reader:
         self._problem(name, f"unknown option of {self.owner}; {advice}")
 
     def _homes(self, spec: AttentionSpec) -> Iterator[tuple[Mapping[str, Option], dict[str, Any]]]:
-        from attnbuild.attention.block import AttentionBlock
-
-        yield options_of(AttentionBlock), spec.block
+        yield options_of(Heads), spec.block
         for part in (spec.core, *spec.parts.values()):
             yield options_of(part.maker), part.options
 

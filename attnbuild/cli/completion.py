@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
+from attnbuild.cli.commands import COMMANDS
 from attnbuild.errors import AttnbuildError
 
 __all__ = ["run"]
@@ -30,8 +31,6 @@ def run(words: Sequence[str]) -> int:
 
 
 def _query(words: Sequence[str], line: str) -> None:
-    from attnbuild.cli.main import COMMANDS
-
     typed = line.split()[1:]
     begun = "" if line.endswith(" ") or not typed else typed.pop()
     command = next((word for word in typed if not word.startswith("-")), None)

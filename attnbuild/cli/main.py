@@ -13,18 +13,10 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from attnbuild.cli.commands import COMMANDS
 from attnbuild.errors import AttnbuildError, ConfigError, did_you_mean
 
-__all__ = ["COMMANDS", "main"]
-
-#: command -> (module with ``run(words)``, what it does)
-COMMANDS = {
-    "train": ("attnbuild.cli.train", "compose a model from configuration, train it and test it"),
-    "test": ("attnbuild.cli.test", "score a trained run: run=DIR [data=...] [search=...]"),
-    "predict": ("attnbuild.cli.predict", "use a trained run: run=DIR input=FILE|- output=FILE|-"),
-    "list": ("attnbuild.cli.listing", "what there is to choose: [KIND] [GLOB] [--json]"),
-    "show": ("attnbuild.cli.show", "what overrides compose to: config, places, modules, parameters"),
-}
+__all__ = ["main"]
 
 INTERRUPTED = 130
 

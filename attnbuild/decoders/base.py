@@ -10,7 +10,8 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from attnbuild.attention.place import AttentionMaker, PlaceKind
+from attnbuild.attention.maker import AttentionMaker
+from attnbuild.attention.place import PlaceKind
 from attnbuild.attention.state import State
 from attnbuild.embedding import Embedding
 from attnbuild.memory import Memory

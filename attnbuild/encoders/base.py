@@ -8,7 +8,8 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from attnbuild.attention.place import AttentionMaker, PlaceKind
+from attnbuild.attention.maker import AttentionMaker
+from attnbuild.attention.place import PlaceKind
 from attnbuild.embedding import Embedding
 from attnbuild.memory import Memory
 

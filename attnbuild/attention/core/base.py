@@ -11,7 +11,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from attnbuild.attention.capabilities import Capabilities
-from attnbuild.attention.place import CorePlace
+from attnbuild.attention.parts import CorePlace
 from attnbuild.attention.state import State
 from attnbuild.memory import Memory
 

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from attnbuild.attention.backends import reference, sdpa
 from attnbuild.attention.core.base import Attended, Core
+from attnbuild.attention.parts import CorePlace
 from attnbuild.attention.patterns import Full
-from attnbuild.attention.place import CorePlace
 from attnbuild.attention.state import CacheState, MemoryState, State
 from attnbuild.attention.weightings import Softmax
 from attnbuild.errors import ConfigError
