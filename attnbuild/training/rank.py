@@ -5,6 +5,7 @@ Everything it needs is in the run folder; the environment says which rank it is.
 
 from __future__ import annotations
 
+import os
 import sys
 
 from attnbuild.errors import AttnbuildError
@@ -33,4 +34,8 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    code = main(sys.argv[1:])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Not sys.exit: the threads of gloo that still run when the interpreter ends abort the process now and then.
+    os._exit(code)

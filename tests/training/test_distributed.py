@@ -85,7 +85,7 @@ def test_ctrl_c_leaves_no_process(two: Config, run: RunFolder) -> None:
         assert parent.poll() is None
         time.sleep(0.1)
     parent.send_signal(signal.SIGINT)
-    assert parent.wait(timeout=30) == 130
+    assert parent.wait(timeout=120) == 130
     assert processes_of(run) == []
     assert run.read_summary()["status"] == "interrupted"
 
