@@ -13,18 +13,16 @@ from attnbuild.attention.build import build_block
 from attnbuild.attention.maker import AttentionMaker
 from attnbuild.attention.place import Place
 from attnbuild.attention.spec import AttentionSpec
+from attnbuild.data.tokenizers.vocabulary import PAD
 from attnbuild.decoders.base import Decoder, DecoderPlace, DecoderState
 from attnbuild.encoders.base import Encoder, EncoderPlace
-from attnbuild.errors import ConfigError, Problem, did_you_mean
+from attnbuild.errors import ConfigError, Problem
 from attnbuild.initialisation import INITIALISATIONS
 from attnbuild.memory import Memory
 from attnbuild.places import Places, is_place_key, resolve_places
-from attnbuild.registry import build, check_options, lookup, names
+from attnbuild.registry import build, check_part
 
 __all__ = ["EncoderDecoder", "build_model", "check_model"]
-
-#: The id of padding in every vocabulary.
-PAD_ID = 0
 
 
 class EncoderDecoder(nn.Module):
@@ -71,7 +69,7 @@ def build_model(
         raise ConfigError(places.problems)
     problems: list[Problem] = []
     try:
-        source = EncoderPlace(source_vocab, PAD_ID, _Maker("encoder", places, problems))
+        source = EncoderPlace(source_vocab, PAD, _Maker("encoder", places, problems))
         encoder = build("encoder", source, _options(config, "encoder"), "encoder")
         target = DecoderPlace(target_vocab, encoder.dim, _Maker("decoder", places, problems))
         decoder = build("decoder", target, _options(config, "decoder"), "decoder")
@@ -94,7 +92,9 @@ def check_model(config: Mapping[str, Any], assemble: bool = True) -> list[Proble
         assemble: also build the model, on no device, where all options are right by themselves; not to be
             asked for where other sections are known to be wrong.
     """
-    problems = [problem for part in ("encoder", "decoder") for problem in _check_part(config, part)]
+    problems = [
+        problem for part in ("encoder", "decoder") for problem in check_part(part, _options(config, part), part)
+    ]
     problems += resolve_places(config).problems
     if problems or not assemble:
         return problems
@@ -105,18 +105,6 @@ def check_model(config: Mapping[str, Any], assemble: bool = True) -> list[Proble
     except ConfigError as error:
         return list(error.problems)
     return []
-
-
-def _check_part(config: Mapping[str, Any], part: str) -> list[Problem]:
-    options = _options(config, part)
-    name = options.pop("type", None)
-    if name is None:
-        return [Problem(f"{part}.type", f"is missing; {did_you_mean('', names(part))}")]
-    try:
-        maker = lookup(part, name)
-    except ConfigError as error:
-        return [Problem(f"{part}.type", error.problems[0].message)]
-    return check_options(maker, options, part, f"{part} {name!r}")
 
 
 def _options(config: Mapping[str, Any], part: str) -> dict[str, Any]:

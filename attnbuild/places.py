@@ -15,12 +15,12 @@ from attnbuild.attention.presets import load_preset, preset_names
 from attnbuild.attention.spec import AttentionSpec
 from attnbuild.errors import ConfigError, Problem
 from attnbuild.registry import lookup, options_of
+from attnbuild.sections import INHERIT
 
 __all__ = ["FALLBACK", "PlaceChoice", "Places", "is_place_key", "resolve_places"]
 
 #: What serves a place that the chosen attention cannot serve.
 FALLBACK = "multihead"
-INHERIT = "inherit"
 
 
 @dataclass

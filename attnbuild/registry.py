@@ -27,6 +27,7 @@ __all__ = [
     "Option",
     "build",
     "check_options",
+    "check_part",
     "load_plugins",
     "lookup",
     "names",
@@ -282,18 +283,30 @@ def build(kind: str, place: Any, config: Mapping[str, Any], path: str = "") -> A
     Raises:
         ConfigError: unknown name or option, or a bad value: all of them together.
     """
+    problems = check_part(kind, config, path)
+    if problems:
+        raise ConfigError(problems)
+    options = dict(config)
+    return lookup(kind, options.pop("type"))(place, **options)
+
+
+def check_part(kind: str, config: Mapping[str, Any], path: str) -> list[Problem]:
+    """Everything wrong with ``{"type": name, option: value, ...}``: the name, or else the options.
+
+    Args:
+        kind: the registry kind.
+        config: the section.
+        path: the dotted path of ``config``.
+    """
     options = dict(config)
     name = options.pop("type", None)
     if name is None:
-        raise ConfigError(f"needs a 'type': the name of a registered {kind}", path)
+        return [Problem(_join(path, "type"), f"is missing; {did_you_mean('', names(kind))}")]
     try:
         part = lookup(kind, name)
     except ConfigError as error:
-        raise ConfigError([Problem(_join(path, "type"), error.problems[0].message)]) from None
-    problems = check_options(part, options, path, f"{kind} {name!r}")
-    if problems:
-        raise ConfigError(problems)
-    return part(place, **options)
+        return [Problem(_join(path, "type"), error.problems[0].message)]
+    return check_options(part, options, path, f"{kind} {name!r}")
 
 
 def _join(path: str, name: str) -> str:

@@ -10,7 +10,11 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Lt
 
-__all__ = ["SECTIONS", "Batch", "Model", "Paths", "Settings", "Trainer", "Validation"]
+__all__ = ["INHERIT", "SECTIONS", "Batch", "Model", "Paths", "Settings", "Trainer", "Validation"]
+
+
+#: The preset of a place that follows ``attention=``.
+INHERIT = "inherit"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,10 +6,11 @@ Needs torch, since that is where the parts are, but neither lightning, torchmetr
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from attnbuild.errors import ConfigError, Problem, did_you_mean
-from attnbuild.registry import check_options, load_plugins, lookup, names, options_of
+from attnbuild.registry import check_options, check_part, load_plugins, options_of
 from attnbuild.sections import SECTIONS, Settings
 
 __all__ = ["check_config", "require_right"]
@@ -59,7 +60,7 @@ def check_config(config: Mapping[str, Any]) -> list[Problem]:
     for path, kind in _PARTS.items():
         section = _at(config, path)
         if path.partition(".")[0] not in broken:
-            problems += _check_part(kind, section, path)
+            problems += check_part(kind, section, path)
     for key, kind in _PARTS_BY_NAME.items():
         if key not in broken:
             for name, options in config[key].items():
@@ -91,27 +92,16 @@ def _check_top_level(config: Mapping[str, Any]) -> list[Problem]:
     return problems
 
 
-def _check_part(kind: str, section: Any, path: str) -> list[Problem]:
-    options = dict(section)
-    name = options.pop("type", None)
-    if name is None:
-        return [Problem(f"{path}.type", f"is missing: the name of a {kind}; {did_you_mean('', names(kind))}")]
-    return _check_named(kind, str(name), options, path, type_path=f"{path}.type")
-
-
-def _check_named(kind: str, name: str, options: Any, path: str, type_path: str = "") -> list[Problem]:
+def _check_named(kind: str, name: str, options: Any, path: str) -> list[Problem]:
     """Hold options to the part of that name; an inner ``type`` names another one, null switches it off."""
     if options is None:
         return []
     if not isinstance(options, dict):
         return [Problem(path, f"{options!r}: expected a section of options, or null to switch it off")]
-    if "type" in options:
-        return _check_part(kind, options, path)
-    try:
-        part = lookup(kind, name)
-    except ConfigError as error:
-        return [Problem(type_path or path, problem.message) for problem in error.problems]
-    return check_options(part, options, path, f"{kind} {name!r}")
+    problems = check_part(kind, {"type": name, **options}, path)
+    # Where the key itself is the name, the key is what is wrong.
+    named_by = f"{path}.type" if "type" in options else path
+    return [replace(problem, path=named_by) if problem.path == f"{path}.type" else problem for problem in problems]
 
 
 def _at(config: Mapping[str, Any], path: str) -> Any:

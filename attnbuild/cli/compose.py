@@ -18,10 +18,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from attnbuild.cli.overrides import search_path_in
-from attnbuild.cli.places import INHERIT, PLACES, register_places
+from attnbuild.cli.places import PLACES, register_places
 from attnbuild.cli.translate import translated
 from attnbuild.errors import ConfigError
 from attnbuild.paths import conf_dir
+from attnbuild.sections import INHERIT
 
 __all__ = ["CONFIG_NAME", "VERSION_BASE", "compose", "open_loader", "resolve", "resolve_alone"]
 

@@ -17,10 +17,11 @@ from omegaconf import DictConfig
 
 from attnbuild.cli.compose import CONFIG_NAME
 from attnbuild.cli.overrides import COMMAND_LINE, choices_in, is_choice, pass_on, read_overrides
-from attnbuild.cli.places import INHERIT, PLACES
+from attnbuild.cli.places import PLACES
 from attnbuild.cli.sources import open_config
 from attnbuild.cli.translate import translated
 from attnbuild.errors import ConfigError, Problem, did_you_mean
+from attnbuild.sections import INHERIT
 
 __all__ = ["Names", "check_names", "known_names"]
 

@@ -18,10 +18,11 @@ from hydra.plugins.config_source import ConfigResult, ConfigSource
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import OmegaConf
 
-__all__ = ["INHERIT", "PLACES", "register_places"]
+from attnbuild.sections import INHERIT
+
+__all__ = ["PLACES", "register_places"]
 
 PLACES = ("encoder/attention", "decoder/self_attention", "decoder/cross_attention")
-INHERIT = "inherit"
 
 
 class PlaceSource(ConfigSource):

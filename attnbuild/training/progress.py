@@ -30,8 +30,8 @@ def render_values(values: dict[str, float]) -> str:
     return "  ".join(f"{name.rpartition('/')[2]} {value:.3f}" for name, value in values.items())
 
 
-class ProgressLines(Callback):
-    """One line for each validation and, between them, one every few records.
+class _Progress(Callback):
+    """What both need to know.
 
     Args:
         max_steps: updates of the whole run.
@@ -43,6 +43,10 @@ class ProgressLines(Callback):
         self.max_steps = max_steps
         self.training = training
         self.checkpoints = checkpoints
+
+
+class ProgressLines(_Progress):
+    """One line for each validation and, between them, one every few records."""
 
     def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         between_updates = module.batches % trainer.accumulate_grad_batches == 0
@@ -67,21 +71,13 @@ class ProgressLines(Callback):
         _log.info("step %d/%d  validation: %s%s", trainer.global_step, self.max_steps, values, before)
 
 
-class ProgressBar(Callback):
-    """A bar over all updates with loss, best validation score and tokens/s.
-
-    Args:
-        max_steps: updates of the whole run.
-        training: where the values of training come from.
-        checkpoints: where the best score so far comes from.
-    """
+class ProgressBar(_Progress):
+    """A bar over all updates with loss, best validation score and tokens/s."""
 
     def __init__(self, max_steps: int, training: TrainingLog, checkpoints: Checkpoints) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        self.max_steps = max_steps
-        self.training = training
-        self.checkpoints = checkpoints
+        super().__init__(max_steps, training, checkpoints)
         self.bar = Progress(
             TextColumn("{task.description:10}"),
             BarColumn(),

@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from attnbuild.data.readers.base import SPLITS
+
 if TYPE_CHECKING:  # a look at the registry must not cost the import of torchmetrics
     from torch.utils.data import DataLoader
     from torchmetrics import Metric
 
 __all__ = ["SPLITS", "Loss", "Prediction", "Task", "TaskPlace"]
-
-#: The names of the parts of a data set, everywhere.
-SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from attnbuild.errors import DataError
 
 __all__ = ["SPLITS", "Reader"]
 
+#: The names of the parts of a data set, everywhere.
 SPLITS = ("train", "validation", "test")
 
 
