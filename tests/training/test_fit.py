@@ -207,3 +207,11 @@ def test_machine_without_gpu_says_so(config: Config, run: RunFolder) -> None:
     config["trainer"]["accelerator"] = "gpu"
     with pytest.raises(ConfigError, match=r"trainer.*No supported gpu backend found"):
         train(config, run, [])
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true", "64-true"])
+def test_every_precision_trains_with_clipping(config: Config, run: RunFolder, precision: str) -> None:
+    config["trainer"] |= {"precision": precision, "clip": 0.5, "max_steps": 20}
+    summary = train(config, run, [])
+    assert summary["status"] == "ok"
+    assert summary["metrics"]["test/loss"] < math.log(11)
