@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from attnbuild.attention.choice import Choice
 
 __all__ = ["Memory", "masked_mean"]
 
@@ -18,12 +22,14 @@ class Memory:
         key_padding_mask: (B, S), True = padding, as in ``torch.nn.MultiheadAttention``; None = no padding.
         summary: (B, D), the whole input in one vector: an RNN's final state or the masked mean.
         grid: (height, width) of the cells when the positions are cells of a picture, row by row.
+        choices: what sampled attentions chose while encoding.
     """
 
     states: Tensor
     key_padding_mask: Tensor | None
     summary: Tensor
     grid: tuple[int, int] | None = None
+    choices: list[Choice] = field(default_factory=list)
 
 
 def masked_mean(states: Tensor, key_padding_mask: Tensor | None) -> Tensor:

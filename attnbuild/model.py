@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from attnbuild.attention.maker import AttentionMaker
 from attnbuild.attention.place import Place
 from attnbuild.attention.spec import AttentionSpec
 from attnbuild.data.tokenizers.vocabulary import PAD
-from attnbuild.decoders.base import Decoder, DecoderPlace, DecoderState
+from attnbuild.decoders.base import Decoded, Decoder, DecoderPlace, DecoderState
 from attnbuild.encoders.base import Encoder, EncoderPlace
 from attnbuild.errors import ConfigError, Problem
 from attnbuild.initialisation import INITIALISATIONS
@@ -39,7 +40,14 @@ class EncoderDecoder(nn.Module):
 
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
         """Token ids (B, S) and (B, T) -> logits (B, T, V) of the token after each target position."""
-        return self.decoder(target, self.encoder(source))
+        return self.decode(source, target).logits
+
+    def decode(self, source: Tensor, target: Tensor) -> Decoded:
+        """The same with all choices of sampled attentions, those of the encoder too, at real positions alone."""
+        memory = self.encoder(source)
+        decoded = self.decoder(target, memory)
+        real = target != PAD
+        return replace(decoded, choices=memory.choices + [choice.where(real) for choice in decoded.choices])
 
     def encode(self, source: Tensor) -> Memory:
         """Token ids (B, S), padded at the right -> memory."""
@@ -130,7 +138,7 @@ class _Maker(AttentionMaker):
         if choice is None:
             raise ConfigError(f"{self.part} asks for an attention at {path}, which is none of its 'places'")
         kind = choice.kind
-        place = Place(path, dim, memory_dim or dim, kind.cross, kind.causal, layer)
+        place = Place(path, dim, memory_dim or dim, layer, **vars(kind))
         try:
             return build_block(choice.for_layer(layer), place)
         except ConfigError as error:

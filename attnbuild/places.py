@@ -142,7 +142,7 @@ class _Resolver:
     def _inherited(self, path: str, kind: PlaceKind, own: dict[str, Any]) -> PlaceChoice:
         """The root attention with the options set at the place; the fallback where it cannot serve."""
         root = AttentionSpec.from_config(self.root, "attention")
-        reason = root.capabilities.refusal(cross=kind.cross, causal=kind.causal)
+        reason = root.capabilities.refusal(kind)
         if reason is None:
             self.root_serves = True
             spec = AttentionSpec.from_config({**self.root, **own}, path) if own else root
@@ -156,7 +156,7 @@ class _Resolver:
     def _named(self, path: str, kind: PlaceKind, own: dict[str, Any]) -> PlaceChoice:
         """A preset asked for at this very place: it serves, or it is refused."""
         spec = AttentionSpec.from_config(own, path)
-        reason = spec.capabilities.refusal(cross=kind.cross, causal=kind.causal)
+        reason = spec.capabilities.refusal(kind)
         name = spec.preset or spec.core.name
         if reason:
             raise ConfigError(self._refused(path, kind, name, reason), path)
@@ -230,6 +230,5 @@ def presets_that_serve(kind: PlaceKind) -> list[str]:
     return [
         name
         for name in preset_names()
-        if AttentionSpec.from_config(load_preset(name)).capabilities.refusal(cross=kind.cross, causal=kind.causal)
-        is None
+        if AttentionSpec.from_config(load_preset(name)).capabilities.refusal(kind) is None
     ]

@@ -67,7 +67,7 @@ _ATTENTION_PARTS = ("core", "score", "pattern", "weighting", "position")
 _TAKEN_NAMES = {
     *("type", "preset", *_ATTENTION_PARTS),
     *("heads", "kv_heads", "projections", "bias"),
-    *("dim", "memory_dim", "causal", "layer", "max_len"),
+    *("dim", "memory_dim", "causal", "sequential", "layer"),
 }
 
 _parts: dict[str, dict[str, Callable[..., Any]]] = {kind: {} for kind in KINDS}

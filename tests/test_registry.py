@@ -132,7 +132,7 @@ def test_an_option_means_the_same_in_every_part_of_an_attention() -> None:
 
 @pytest.mark.usefixtures("own_registry")
 def test_an_option_that_two_parts_declare_reaches_both() -> None:
-    from attnbuild.attention.scores import ScaledDot
+    from attnbuild.attention.scores.scaled_dot import ScaledDot
     from attnbuild.attention.spec import AttentionSpec
 
     class Near(ScaledDot):
@@ -160,7 +160,7 @@ def test_a_name_that_the_block_has_is_taken() -> None:
 
 PLUGIN = """
 from attnbuild import register
-from attnbuild.attention.scores import Score
+from attnbuild.attention.scores.base import Score
 
 @register("score", "{name}")
 class Constant(Score):

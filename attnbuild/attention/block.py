@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from attnbuild.attention.choice import Choice
 from attnbuild.attention.core.base import Attended, Core
 from attnbuild.attention.heads import Heads
 from attnbuild.attention.parts import CorePlace, Parts
@@ -40,11 +41,18 @@ class AttentionBlock(nn.Module):
         self.out_dim = place.dim if projected else place.memory_dim
         width = place.dim // self.heads
         inner = self.heads * width
-        self.query_projection = _linear(place.dim, inner, bias) if projected else nn.Identity()
-        self.key_projection = _linear(place.memory_dim, self.kv_heads * width, bias) if projected else nn.Identity()
-        self.value_projection = _linear(place.memory_dim, self.kv_heads * width, bias) if projected else nn.Identity()
+        self.split_heads = projected and not getattr(spec.core.maker, "owns_projections", False)
+        self.reads_key = spec.reads_key
+        remembered = self.kv_heads * width
+        self.query_projection = _linear(place.dim, inner, bias) if self.split_heads else nn.Identity()
+        self.key_projection = (
+            _linear(place.memory_dim, remembered, bias) if self.split_heads and self.reads_key else nn.Identity()
+        )
+        self.value_projection = _linear(place.memory_dim, remembered, bias) if self.split_heads else nn.Identity()
         self.out_projection = _linear(inner, place.dim, bias) if projected else nn.Identity()
-        self.core = self._build_core(width if projected else place.dim, width if projected else place.memory_dim)
+        self.core = self._build_core(
+            width if self.split_heads else place.dim, width if self.split_heads else place.memory_dim
+        )
 
     def _check_heads(self, projections: str) -> None:
         if projections == "all" and not getattr(self.spec.core.maker, "reads_query", True):
@@ -144,24 +152,30 @@ class AttentionBlock(nn.Module):
             attended, state = self.core.recall(self._queries(beams), state, need_weights)
             attended = _one_row_a_query(attended)
         else:
-            key, value = self._split(self.key_projection(query)), self._split(self.value_projection(query))
+            key, value = self._project(query)
             attended, state = self.core.extend(self._queries(query), key, value, state, need_weights)
         return self._merge(attended), state
 
     def _queries(self, query: Tensor) -> Tensor:
-        return self.query_projection(query).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return _split(self.query_projection(query), self.heads if self.split_heads else 1)
 
-    def _split(self, states: Tensor) -> Tensor:
-        return states.unflatten(-1, (self.kv_heads, -1)).transpose(1, 2)
+    def _project(self, states: Tensor) -> tuple[Tensor, Tensor]:
+        heads = self.kv_heads if self.split_heads else 1
+        value = _split(self.value_projection(states), heads)
+        return _split(self.key_projection(states), heads) if self.reads_key else value, value
 
     def _keys_and_values(self, memory: Memory) -> tuple[Tensor, Tensor, Tensor | None]:
         seen = self.core.see(memory)
-        key, value = self.key_projection(seen.states), self.value_projection(seen.states)
-        return self._split(key), self._split(value), seen.key_padding_mask
+        return *self._project(seen.states), seen.key_padding_mask
 
     def _merge(self, attended: Attended) -> Attended:
         merged = attended.values.transpose(1, 2).flatten(2)
-        return Attended(self.out_projection(merged), attended.weights, attended.log_prob, attended.entropy)
+        return Attended(self.out_projection(merged), attended.weights, attended.choice)
+
+
+def _split(states: Tensor, heads: int) -> Tensor:
+    """(B, N, heads x D) -> (B, heads, N, D)."""
+    return states.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
 def _one_row_a_query(attended: Attended) -> Attended:
@@ -170,12 +184,12 @@ def _one_row_a_query(attended: Attended) -> Attended:
     def heads_first(tensor: Tensor) -> Tensor:
         return tensor.transpose(1, 2).flatten(0, 1).unsqueeze(2)
 
-    return Attended(
-        heads_first(attended.values),
-        None if attended.weights is None else heads_first(attended.weights),
-        None if attended.log_prob is None else attended.log_prob.flatten().unsqueeze(1),
-        None if attended.entropy is None else attended.entropy.flatten().unsqueeze(1),
-    )
+    choice = attended.choice
+    if choice is not None:
+        log_prob, entropy = choice.log_prob.flatten().unsqueeze(1), choice.entropy.flatten().unsqueeze(1)
+        choice = Choice(log_prob, entropy, choice.policy)
+    weights = None if attended.weights is None else heads_first(attended.weights)
+    return Attended(heads_first(attended.values), weights, choice)
 
 
 def _linear(inputs: int, outputs: int, bias: bool) -> nn.Linear:

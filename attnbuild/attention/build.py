@@ -22,8 +22,8 @@ def build_attention(
     dim: int,
     memory_dim: int | None = None,
     causal: bool = False,
+    sequential: bool = False,
     layer: int = 0,
-    max_len: int | None = None,
     **options: Any,
 ) -> AttentionBlock:
     """Build an attention layer.
@@ -34,8 +34,8 @@ def build_attention(
         dim: width of the queries.
         memory_dim: width of the memory in cross-attention; None = self-attention.
         causal: position i may not see j > i (self-attention only).
+        sequential: queries come one by one, as in a recurrent decoder; some attentions serve nowhere else.
         layer: index of the layer, for attentions that differ by layer.
-        max_len: longest sequence, for attentions that must know it.
         **options: any option of the attention: ``heads=8, window=16``.
 
     Returns:
@@ -54,7 +54,8 @@ def build_attention(
     cross = memory_dim is not None
     if cross and causal:
         raise ConfigError("cross-attention has no order of its own to be causal in: leave out causal or memory_dim")
-    place = Place("attention", dim, dim if memory_dim is None else memory_dim, cross, causal, layer, max_len)
+    width = dim if memory_dim is None else memory_dim
+    place = Place("attention", dim, width, layer, cross=cross, causal=causal, sequential=sequential)
     return build_block(AttentionSpec.from_config({**config, **options}), place)
 
 
@@ -64,7 +65,7 @@ def build_block(spec: AttentionSpec, place: Place) -> AttentionBlock:
     Raises:
         ConfigError: the attention cannot serve the place, or does not fit its widths.
     """
-    why = spec.capabilities.refusal(cross=place.cross, causal=place.causal)
+    why = spec.capabilities.refusal(place)
     if why:
         kind = f"{'causal ' if place.causal else ''}{'cross' if place.cross else 'self'}-attention"
         name = spec.preset or spec.core.name

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Literal
 
+from attnbuild.attention.place import PlaceKind
+
 __all__ = ["Capabilities", "combine"]
 
 
@@ -22,6 +24,7 @@ class Capabilities:
         cross_attention: may attend from one sequence to another.
         causal: position i can be kept from seeing j > i.
         padding: a key padding mask is honoured.
+        parallel: all queries can be known before the first is answered; without it only a recurrent decoder serves.
         incremental: ``step`` gives, token by token, what ``forward`` gives at once.
         weights: ``distribution``: rows sum to 1 and make the output; ``effective``: they reproduce
             the output but need not sum to 1; ``none``: there are none to return.
@@ -34,15 +37,18 @@ class Capabilities:
     cross_attention: bool = True
     causal: bool = True
     padding: bool = True
+    parallel: bool = True
     incremental: bool = True
     weights: Literal["distribution", "effective", "none"] = "distribution"
     linear_memory: bool = False
     differentiable: bool = True
     reasons: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
-    def refusal(self, *, cross: bool, causal: bool) -> str | None:
+    def refusal(self, place: PlaceKind) -> str | None:
         """Why a place cannot be served; None when it can."""
-        needs = ["cross_attention" if cross else "self_attention"] + (["causal"] if causal else [])
+        needs = ["cross_attention" if place.cross else "self_attention"]
+        needs += ["causal"] if place.causal else []
+        needs += [] if place.sequential else ["parallel"]
         for name in needs:
             if not getattr(self, name):
                 return self.reasons.get(name, f"has no {name.replace('_', '-')}")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from attnbuild.attention.patterns import Pattern
+from attnbuild.attention.patterns.base import Pattern
 from attnbuild.attention.place import HeadPlace
-from attnbuild.attention.positions import Position
-from attnbuild.attention.scores import Score
-from attnbuild.attention.weightings import Weighting
+from attnbuild.attention.positions.base import Position
+from attnbuild.attention.scores.base import Score
+from attnbuild.attention.weightings.base import Weighting
 
 __all__ = ["CorePlace", "Parts"]
 

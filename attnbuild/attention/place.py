@@ -7,40 +7,36 @@ from dataclasses import dataclass
 __all__ = ["HeadPlace", "Place", "PlaceKind"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PlaceKind:
     """What a place for attention asks of the attention.
 
     Attributes:
         cross: attends to another sequence.
         causal: position i may not see j > i.
+        sequential: queries come one by one, each after the last one's outcome, as in a recurrent decoder.
     """
 
     cross: bool = False
     causal: bool = False
+    sequential: bool = False
 
 
 @dataclass(frozen=True)
-class Place:
+class Place(PlaceKind):
     """A place for an attention block.
 
     Attributes:
         name: ``encoder.attention``, ``decoder.self_attention``, ``decoder.cross_attention``.
         dim: width of the queries, and of the output where projections are used.
         memory_dim: width of what is attended to; equal to ``dim`` in self-attention.
-        cross: attends to another sequence.
-        causal: position i may not see j > i.
         layer: index of the layer, from 0.
-        max_len: longest sequence expected, for cores that must know it; None = not known.
     """
 
     name: str
     dim: int
     memory_dim: int
-    cross: bool = False
-    causal: bool = False
     layer: int = 0
-    max_len: int | None = None
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,12 @@ class AttentionSpec:
         makers: list[Any] = [self.core.maker, *(part.maker for part in self.parts.values())]
         return combine(maker.capabilities for maker in makers if hasattr(maker, "capabilities"))
 
+    @property
+    def reads_key(self) -> bool:
+        """Whether the core and all its parts look at keys."""
+        makers: list[Any] = [self.core.maker, *(part.maker for part in self.parts.values())]
+        return all(getattr(maker, "reads_key", True) for maker in makers)
+
     @classmethod
     def from_config(cls, config: Mapping[str, Any], path: str = "attention") -> AttentionSpec:
         """Read flat options.

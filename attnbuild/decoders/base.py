@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
+from attnbuild.attention.choice import Choice
 from attnbuild.attention.maker import AttentionMaker
 from attnbuild.attention.place import PlaceKind
 from attnbuild.attention.state import State
 from attnbuild.embedding import Embedding
 from attnbuild.memory import Memory
 
-__all__ = ["Decoder", "DecoderPlace", "DecoderState", "Step"]
+__all__ = ["Decoded", "Decoder", "DecoderPlace", "DecoderState", "Step"]
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,21 @@ class DecoderState(State):
 
 
 @dataclass
+class Decoded:
+    """A whole target, decoded under teacher forcing.
+
+    Attributes:
+        logits: (B, T, V) of the next tokens.
+        weights: (B, heads, T, S) of the last layer's cross-attention where asked for and where there are any.
+        choices: what sampled attentions chose for each target position.
+    """
+
+    logits: Tensor
+    weights: Tensor | None = None
+    choices: list[Choice] = field(default_factory=list)
+
+
+@dataclass
 class Step:
     """One decoding step.
 
@@ -86,13 +102,8 @@ class Decoder(nn.Module):
     embedding: Embedding
     output: nn.Linear
 
-    def forward(
-        self, target: Tensor, memory: Memory, need_weights: bool = False
-    ) -> Tensor | tuple[Tensor, Tensor | None]:
-        """Teacher forcing: token ids (B, T), padded at the right -> logits (B, T, V) of the next tokens.
-
-        With ``need_weights`` also the last layer's cross-attention weights (B, heads, T, S), or None.
-        """
+    def forward(self, target: Tensor, memory: Memory, need_weights: bool = False) -> Decoded:
+        """Teacher forcing: token ids (B, T), padded at the right."""
         raise NotImplementedError
 
     def start(self, memory: Memory) -> DecoderState:

@@ -10,9 +10,11 @@ import torch
 from annotated_types import Ge, Interval
 from torch import Tensor, nn
 
+from attnbuild.attention.choice import Choice
+from attnbuild.attention.core.base import Attended
 from attnbuild.attention.place import PlaceKind
 from attnbuild.attention.state import State, per_row
-from attnbuild.decoders.base import Decoder, DecoderPlace, DecoderState, Step
+from attnbuild.decoders.base import Decoded, Decoder, DecoderPlace, DecoderState, Step
 from attnbuild.embedding import Embedding
 from attnbuild.memory import Memory
 from attnbuild.registry import register
@@ -92,7 +94,7 @@ class RNNDecoder(Decoder):
         dropout: probability of dropping a channel, after the embedding, between layers and before the output.
     """
 
-    places = {"cross_attention": PlaceKind(cross=True)}
+    places = {"cross_attention": PlaceKind(cross=True, sequential=True)}
 
     def __init__(
         self,
@@ -124,19 +126,20 @@ class RNNDecoder(Decoder):
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(dim, place.vocabulary, bias=False)
 
-    def forward(
-        self, target: Tensor, memory: Memory, need_weights: bool = False
-    ) -> Tensor | tuple[Tensor, Tensor | None]:
+    def forward(self, target: Tensor, memory: Memory, need_weights: bool = False) -> Decoded:
         embedded, state = self.embedding(target), self.start(memory)
-        outputs, weights = [], []
+        outputs, given = [], []
         for step in range(target.shape[1]):
-            output, state, step_weights = self._advance(embedded[:, step], state, need_weights)
+            output, state, attended = self._advance(embedded[:, step], state, need_weights)
             outputs.append(output)
-            weights.append(step_weights)
-        logits = self.output(self.dropout(torch.stack(outputs, dim=1)))
-        if not need_weights:
-            return logits
-        return logits, None if weights[0] is None else torch.cat([part for part in weights if part is not None], dim=2)
+            given.append(attended)
+        weights = [attended.weights for attended in given if attended.weights is not None]
+        choices = [attended.choice for attended in given if attended.choice is not None]
+        return Decoded(
+            self.output(self.dropout(torch.stack(outputs, dim=1))),
+            torch.cat(weights, dim=2) if weights else None,
+            [Choice.in_sequence(choices)] if choices else [],
+        )
 
     def start(self, memory: Memory) -> _RNNState:
         sentences = memory.states.shape[0]
@@ -148,28 +151,25 @@ class RNNDecoder(Decoder):
 
     def step(self, tokens: Tensor, state: DecoderState, need_weights: bool = False) -> Step:
         assert isinstance(state, _RNNState)
-        output, new_state, weights = self._advance(self.embedding(tokens.unsqueeze(1)).squeeze(1), state, need_weights)
-        return Step(self.output(self.dropout(output)), new_state, None if weights is None else weights.squeeze(2))
+        output, new_state, attended = self._advance(self.embedding(tokens.unsqueeze(1)).squeeze(1), state, need_weights)
+        weights = None if attended.weights is None else attended.weights.squeeze(2)
+        return Step(self.output(self.dropout(output)), new_state, weights)
 
-    def _advance(
-        self, embedded: Tensor, state: _RNNState, need_weights: bool
-    ) -> tuple[Tensor, _RNNState, Tensor | None]:
-        """One step: the embedded word (R, dim) -> what is read out (R, dim), state, weights (R, heads, 1, S)."""
+    def _advance(self, embedded: Tensor, state: _RNNState, need_weights: bool) -> tuple[Tensor, _RNNState, Attended]:
+        """One step: the embedded word (R, dim) -> what is read out (R, dim), state, what attention gave."""
         if self.context_first:
-            context, attention, weights = self._attend(state.hidden[:, -1], state, need_weights)
+            attended, attention = self._attend(state.hidden[:, -1], state, need_weights)
+            context = attended.values.squeeze(1)
             hidden, cell = self.cells(torch.cat([embedded, context], dim=-1), state.hidden, state.cell)
             output, fed = self.readout(torch.cat([hidden[:, -1], embedded, context], dim=-1)), state.fed
         else:
             hidden, cell = self.cells(torch.cat([embedded, state.fed], dim=-1), state.hidden, state.cell)
-            context, attention, weights = self._attend(hidden[:, -1], state, need_weights)
+            attended, attention = self._attend(hidden[:, -1], state, need_weights)
+            context = attended.values.squeeze(1)
             output = self.readout(torch.cat([context, hidden[:, -1]], dim=-1))
             fed = output if self.fed_width else state.fed
-        return (
-            output,
-            dataclasses.replace(state, hidden=hidden, cell=cell, fed=fed, attention=attention),
-            weights,
-        )
+        state = dataclasses.replace(state, hidden=hidden, cell=cell, fed=fed, attention=attention)
+        return output, state, attended
 
-    def _attend(self, query: Tensor, state: _RNNState, need_weights: bool) -> tuple[Tensor, State, Tensor | None]:
-        attended, attention = self.attention.step(query.unsqueeze(1), state.attention, state.sentences, need_weights)
-        return attended.values.squeeze(1), attention, attended.weights
+    def _attend(self, query: Tensor, state: _RNNState, need_weights: bool) -> tuple[Attended, State]:
+        return self.attention.step(query.unsqueeze(1), state.attention, state.sentences, need_weights)

@@ -9,9 +9,10 @@ from typing import Annotated
 from annotated_types import Ge, Interval
 from torch import Tensor, nn
 
+from attnbuild.attention.core.base import Attended
 from attnbuild.attention.place import PlaceKind
 from attnbuild.attention.state import State
-from attnbuild.decoders.base import Decoder, DecoderPlace, DecoderState, Step
+from attnbuild.decoders.base import Decoded, Decoder, DecoderPlace, DecoderState, Step
 from attnbuild.embedding import Embedding, Positions
 from attnbuild.feedforward import Activation, FeedForward
 from attnbuild.memory import Memory
@@ -56,22 +57,22 @@ class _Layer(nn.Module):
         self.cross_residual = Residual(dim, norm=norm, dropout=dropout, reads_input=cross.core.reads_query)
         self.feedforward_residual = Residual(dim, norm=norm, dropout=dropout)
 
-    def forward(self, states: Tensor, memory: Memory, need_weights: bool) -> tuple[Tensor, Tensor | None]:
-        weights = None
+    def forward(self, states: Tensor, memory: Memory, need_weights: bool) -> tuple[Tensor, list[Attended]]:
+        """(B, T, dim) -> (B, T, dim), and what self- and cross-attention gave."""
+        given: list[Attended] = []
 
         def attend_self(query: Tensor) -> Tensor:
             # Padding is at the right, where causality hides it from every real position: no mask needed.
-            return self.self_attention.attend(query, Memory(query, None, query[:, 0])).values
+            given.append(self.self_attention.attend(query, Memory(query, None, query[:, 0])))
+            return given[-1].values
 
         def attend_memory(query: Tensor) -> Tensor:
-            nonlocal weights
-            attended = self.cross_attention.attend(query, memory, need_weights)
-            weights = attended.weights
-            return attended.values
+            given.append(self.cross_attention.attend(query, memory, need_weights))
+            return given[-1].values
 
         states = self.self_residual(states, attend_self)
         states = self.cross_residual(states, attend_memory)
-        return self.feedforward_residual(states, self.feedforward), weights
+        return self.feedforward_residual(states, self.feedforward), given
 
     def start(self, memory: Memory) -> _LayerState:
         return _LayerState(self.self_attention.start(memory), self.cross_attention.start(memory))
@@ -153,15 +154,14 @@ class TransformerDecoder(Decoder):
         self.norm = nn.LayerNorm(dim) if norm == "pre" else nn.Identity()
         self.output = nn.Linear(dim, place.vocabulary, bias=False)
 
-    def forward(
-        self, target: Tensor, memory: Memory, need_weights: bool = False
-    ) -> Tensor | tuple[Tensor, Tensor | None]:
-        states, weights = self.embedding(target), None
+    def forward(self, target: Tensor, memory: Memory, need_weights: bool = False) -> Decoded:
+        states, given = self.embedding(target), []
         last = len(self.layers) - 1
         for index, layer in enumerate(self.layers):
-            states, weights = layer(states, memory, need_weights and index == last)
-        logits = self.output(self.norm(states))
-        return (logits, weights) if need_weights else logits
+            states, attended = layer(states, memory, need_weights and index == last)
+            given += attended
+        choices = [attended.choice for attended in given if attended.choice is not None]
+        return Decoded(self.output(self.norm(states)), given[-1].weights, choices)
 
     def start(self, memory: Memory) -> _TransformerState:
         sentences = memory.states.shape[0]

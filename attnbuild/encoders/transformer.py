@@ -7,6 +7,7 @@ from typing import Annotated
 from annotated_types import Ge, Interval
 from torch import Tensor, nn
 
+from attnbuild.attention.choice import Choice
 from attnbuild.attention.place import PlaceKind
 from attnbuild.embedding import Embedding, Positions
 from attnbuild.encoders.base import Encoder, EncoderPlace
@@ -38,10 +39,14 @@ class _Layer(nn.Module):
         self.attention_residual = Residual(dim, norm=norm, dropout=dropout)
         self.feedforward_residual = Residual(dim, norm=norm, dropout=dropout)
 
-    def forward(self, states: Tensor, key_padding_mask: Tensor | None) -> Tensor:
+    def forward(self, states: Tensor, key_padding_mask: Tensor, choices: list[Choice]) -> Tensor:
+        """(B, S, dim) -> (B, S, dim); what a sampled attention chose is added to the choices."""
+
         def attend(query: Tensor) -> Tensor:
-            memory = Memory(query, key_padding_mask, query[:, 0])
-            return self.attention.attend(query, memory).values
+            attended = self.attention.attend(query, Memory(query, key_padding_mask, query[:, 0]))
+            if attended.choice is not None:
+                choices.append(attended.choice.where(~key_padding_mask))
+            return attended.values
 
         return self.feedforward_residual(self.attention_residual(states, attend), self.feedforward)
 
@@ -103,7 +108,8 @@ class TransformerEncoder(Encoder):
     def forward(self, source: Tensor) -> Memory:
         padding = source == self.pad_id
         states = self.embedding(source)
+        choices: list[Choice] = []
         for layer in self.layers:
-            states = layer(states, padding)
+            states = layer(states, padding, choices)
         states = self.norm(states)
-        return Memory(states, padding, masked_mean(states, padding))
+        return Memory(states, padding, masked_mean(states, padding), choices=choices)

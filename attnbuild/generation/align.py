@@ -22,7 +22,7 @@ def align(
     """Cross-attention weights of given outputs, one output a sentence, by feeding them in (teacher forcing).
 
     Args:
-        decoder: called as ``decoder(target_in, memory, need_weights=True)``; returns logits and weights
+        decoder: called as ``decoder(target_in, memory, need_weights=True)``; gives ``Decoded`` with weights
             (B, heads, T, S).
         memory: the encoded inputs of B sentences.
         tokens: B outputs, without begin and end tokens.
@@ -35,7 +35,7 @@ def align(
     device = memory.states.device
     fed = [torch.tensor([place.bos_id, *output], device=device) for output in tokens]
     target_in = pad_sequence(fed, batch_first=True, padding_value=place.pad_id)
-    _, weights = decoder(target_in, memory, need_weights=True)
+    weights = decoder(target_in, memory, need_weights=True).weights
     if weights is None:
         return None
     mask = memory.key_padding_mask

@@ -45,11 +45,13 @@ class Loss:
         total: scalar with gradient: the loss summed over everything that counts (target tokens, images).
         weight: scalar: how many things were summed; the trainer divides by it.
         correct: scalar: how many of them the model got right, for the accuracy.
+        unreported: scalar with gradient, trained beside the total but no part of the loss that is logged.
     """
 
     total: Tensor
     weight: Tensor
     correct: Tensor
+    unreported: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -128,18 +128,22 @@ class Translation(Task):
         return pair_loader(corpus, batches, with_texts=True)
 
     def loss(self, model: nn.Module, batch: PairBatch) -> Loss:
-        logits = model(batch.source, batch.target[:, :-1])
+        assert isinstance(model, EncoderDecoder)
+        decoded = model.decode(batch.source, batch.target[:, :-1])
         expected = batch.target[:, 1:]
-        total = F.cross_entropy(
-            logits.flatten(0, 1),
+        losses = F.cross_entropy(
+            decoded.logits.flatten(0, 1),
             expected.flatten(),
             ignore_index=PAD,
             label_smoothing=self.label_smoothing if model.training else 0.0,
-            reduction="sum",
+            reduction="none",
         )
         real = expected != PAD
-        correct = (logits.detach().argmax(dim=-1) == expected) & real
-        return Loss(total, real.sum(), correct.sum())
+        correct = (decoded.logits.detach().argmax(dim=-1) == expected) & real
+        # What sampled attentions earn by their choices: the (smoothed) log probability of the whole target.
+        reward = -losses.view_as(expected).sum(dim=1)
+        unreported = [choice.loss(reward) for choice in decoded.choices]
+        return Loss(losses.sum(), real.sum(), correct.sum(), torch.stack(unreported).sum() if unreported else None)
 
     def metrics(self) -> dict[str, Metric]:
         from attnbuild.training.metrics import ChrF, SacreBLEU

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from attnbuild import build_attention
-from attnbuild.attention.positions import alibi_slopes
+from attnbuild.attention.positions.alibi import alibi_slopes
 
 B, N, S, D = 2, 5, 7, 16
 

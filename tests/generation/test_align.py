@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from attnbuild.decoders.base import Decoded
 from attnbuild.generation.align import align
 
 
@@ -12,7 +13,7 @@ def test_each_sentence_gets_its_own_heads_targets_and_sources(markov):
 
     def decoder(target_in, memory, need_weights):
         seen.append(target_in.tolist())
-        return None, torch.rand(2, 3, target_in.shape[1], memory.states.shape[1])
+        return Decoded(torch.empty(0), torch.rand(2, 3, target_in.shape[1], memory.states.shape[1]))
 
     memory = markov.memory(markov.tables(1, sentences=2), [4, 2])
     weights = align(decoder, memory, [[5], [3, 4, 5]], markov.place)
@@ -22,11 +23,13 @@ def test_each_sentence_gets_its_own_heads_targets_and_sources(markov):
 
 def test_a_decoder_without_weights_has_no_alignment(markov):
     memory = markov.memory(markov.tables(1, sentences=1))
-    assert align(lambda *_, **__: (None, None), memory, [[3]], markov.place) is None
+    assert align(lambda *_, **__: Decoded(torch.empty(0)), memory, [[3]], markov.place) is None
 
 
 def test_an_empty_output_still_has_its_end_token(markov):
     memory = markov.memory(markov.tables(1, sentences=1), [2])
     memory.key_padding_mask = None
-    weights = align(lambda target, *_, **__: (None, torch.rand(1, 1, 1, 2)), memory, [[]], markov.place)
+    weights = align(
+        lambda target, *_, **__: Decoded(torch.empty(0), torch.rand(1, 1, 1, 2)), memory, [[]], markov.place
+    )
     assert weights[0].shape == (1, 1, 2)

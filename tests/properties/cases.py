@@ -15,24 +15,29 @@ from attnbuild import ConfigError, build_attention, list_names
 from attnbuild.attention.block import AttentionBlock
 from attnbuild.attention.build import describe
 from attnbuild.attention.place import PlaceKind
+from attnbuild.attention.presets import load_preset
+from attnbuild.attention.spec import AttentionSpec
 
 DIM = 24
 KINDS = {
     "self": PlaceKind(),
     "causal": PlaceKind(causal=True),
     "cross": PlaceKind(cross=True),
+    "recurrent": PlaceKind(cross=True, sequential=True),
 }
 
 
 def serves(preset: str, kind: str) -> bool:
     """Whether the preset claims to serve such a place."""
-    can, place = describe(preset)["capabilities"], KINDS[kind]
-    return can["cross_attention"] if place.cross else can["self_attention"] and (can["causal"] or not place.causal)
+    spec = AttentionSpec.from_config(load_preset(preset))
+    return spec.capabilities.refusal(KINDS[kind]) is None
 
 
 EVERY = list(itertools.product(list_names("attention"), KINDS))
-CLAIMED = [(preset, kind) for preset, kind in EVERY if serves(preset, kind)]
-REFUSED = [pair for pair in EVERY if pair not in CLAIMED]
+SERVED = [(preset, kind) for preset, kind in EVERY if serves(preset, kind)]
+REFUSED = [pair for pair in EVERY if pair not in SERVED]
+#: A recurrent decoder asks nothing that cross-attention does not; only those that serve nowhere else need it.
+CLAIMED = [(preset, kind) for preset, kind in SERVED if kind != "recurrent" or (preset, "cross") not in SERVED]
 
 
 @dataclass
@@ -60,7 +65,8 @@ class Case:
     def build(self) -> AttentionBlock:
         torch.manual_seed(self.seed)
         memory_dim = DIM if self.place.cross else None
-        layer = build_attention(self.preset, dim=DIM, memory_dim=memory_dim, causal=self.place.causal, **self.options)
+        place = {"causal": self.place.causal, "sequential": self.place.sequential}
+        layer = build_attention(self.preset, dim=DIM, memory_dim=memory_dim, **place, **self.options)
         return layer.double().eval()
 
     def inputs(self) -> tuple[Tensor, Tensor | None, Tensor]:

@@ -47,8 +47,9 @@ def test_law_over_the_full_product(law: Law, preset: str, kind: str) -> None:
 def test_unsupported_place_is_refused_with_the_reason(preset: str, kind: str) -> None:
     place = KINDS[kind]
     reasons = describe(preset)["reasons"].values()
+    kinds = {"causal": place.causal, "sequential": place.sequential}
     with pytest.raises(attnbuild.ConfigError, match="cannot serve as") as refused:
-        attnbuild.build_attention(preset, dim=DIM, memory_dim=DIM if place.cross else None, causal=place.causal)
+        attnbuild.build_attention(preset, dim=DIM, memory_dim=DIM if place.cross else None, **kinds)
     assert any(reason in str(refused.value) for reason in reasons)
 
 

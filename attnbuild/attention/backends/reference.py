@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from attnbuild.attention.scores import Score
-from attnbuild.attention.weightings import Weighting
+from attnbuild.attention.scores.base import Score
+from attnbuild.attention.weightings.base import Weighting
 
 __all__ = ["attend"]
 

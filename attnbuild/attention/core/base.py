@@ -11,6 +11,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from attnbuild.attention.capabilities import Capabilities
+from attnbuild.attention.choice import Choice
 from attnbuild.attention.parts import CorePlace
 from attnbuild.attention.state import State
 from attnbuild.memory import Memory
@@ -25,14 +26,12 @@ class Attended:
     Attributes:
         values: (B, H, N, Dv) from a core, (B, N, D) from a block.
         weights: (B, H, N, S) where asked for and where the core has weights, else None.
-        log_prob: (B, N), log probability of what a sampled core chose, else None.
-        entropy: (B, N), of the distribution it was drawn from, else None.
+        choice: what a sampled core chose, where its gradient needs the reward; else None.
     """
 
     values: Tensor
     weights: Tensor | None = None
-    log_prob: Tensor | None = None
-    entropy: Tensor | None = None
+    choice: Choice | None = None
 
 
 class Core(nn.Module):
@@ -40,12 +39,18 @@ class Core(nn.Module):
 
     Attributes:
         capabilities: what the core can do, before its parts take something away.
-        reads_query: whether query and key matter; where they do not, nothing that would prepare them is built.
+        reads_query: whether the query matters; where it does not, nothing that would prepare it is built.
+        reads_key: whether the key matters; where it does not, it is the value.
+        owns_projections: the core projects queries, keys and values itself: it gets the raw states as one head,
+            (B, 1, N, dim) and (B, 1, S, memory_dim), and still gives values of all heads. The block projects
+            the merged heads.
         part_kinds: the registry kinds of the parts it is composed of; others are refused.
     """
 
     capabilities: ClassVar[Capabilities] = Capabilities()
     reads_query: ClassVar[bool] = True
+    reads_key: ClassVar[bool] = True
+    owns_projections: ClassVar[bool] = False
     part_kinds: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, place: CorePlace) -> None:
@@ -55,6 +60,10 @@ class Core(nn.Module):
     def see(self, memory: Memory) -> Memory:
         """What of the memory is projected to keys and values."""
         return memory
+
+    def mix(self, weights: Tensor, value: Tensor) -> Tensor:
+        """The values that returned weights stand for: (B, H, N, S), the value as attended to -> (B, H, N, Dv)."""
+        return weights @ value.repeat_interleave(weights.shape[1] // value.shape[1], dim=1)
 
     def attend(
         self,

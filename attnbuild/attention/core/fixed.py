@@ -18,6 +18,7 @@ class Fixed(Core):
     """The encoder's summary at every step, whatever the query (Cho et al. 2014, arXiv 1406.1078, 2.2)."""
 
     reads_query = False
+    reads_key = False
     capabilities = Capabilities(
         self_attention=False,
         causal=False,

@@ -12,9 +12,9 @@ from torch import Tensor
 from attnbuild.attention.backends import reference, sdpa
 from attnbuild.attention.core.base import Attended, Core
 from attnbuild.attention.parts import CorePlace
-from attnbuild.attention.patterns import Full
+from attnbuild.attention.patterns.full import Full
 from attnbuild.attention.state import CacheState, MemoryState, State
-from attnbuild.attention.weightings import Softmax
+from attnbuild.attention.weightings.softmax import Softmax
 from attnbuild.errors import ConfigError
 from attnbuild.registry import register
 

@@ -1,28 +1,14 @@
-"""How scores become weights."""
+"""Exponentials, normalised."""
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from attnbuild.attention.place import HeadPlace
+from attnbuild.attention.weightings.base import Weighting
 from attnbuild.registry import register
 
-__all__ = ["Softmax", "Weighting"]
-
-
-class Weighting(nn.Module):
-    """Base of weightings."""
-
-    def __init__(self, place: HeadPlace) -> None:
-        super().__init__()
-
-    def forward(self, scores: Tensor, allowed: Tensor | None) -> Tensor:
-        """Scores (B, H, N, S) and the keys allowed (broadcastable, None = all) -> weights (B, H, N, S).
-
-        A row without any allowed key gives weights 0.
-        """
-        raise NotImplementedError
+__all__ = ["Softmax"]
 
 
 @register("weighting", "softmax")

@@ -1,0 +1,46 @@
+"""How place enters an attention: rotations of query and key, or a bias on the scores."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from attnbuild.attention.capabilities import Capabilities
+from attnbuild.attention.place import HeadPlace
+
+__all__ = ["Position"]
+
+
+SELF_ONLY = Capabilities(
+    cross_attention=False,
+    reasons={"cross_attention": "its positions compare places in one sequence, and query and key are of two"},
+)
+
+
+class Position(nn.Module):
+    """Base of positions: by default nothing is added.
+
+    Attributes:
+        needs_dot_like: works only with scores that are a product of query and key.
+    """
+
+    capabilities: ClassVar[Capabilities] = SELF_ONLY
+    needs_dot_like: ClassVar[bool] = False
+
+    def __init__(self, place: HeadPlace) -> None:
+        super().__init__()
+
+    def rotate(self, states: Tensor, positions: Tensor) -> Tensor:
+        """Turn queries or keys by their positions: (B, H, N, D), (N,) -> (B, H, N, D)."""
+        return states
+
+    def bias(self, query: Tensor, query_positions: Tensor, key_positions: Tensor) -> Tensor | None:
+        """What is added to the scores, broadcastable to (B, H, N, S); None = nothing.
+
+        Args:
+            query: (B, H, N, D), as the score transformed it, times the score's scale.
+            query_positions: (N,).
+            key_positions: (S,).
+        """
+        return None

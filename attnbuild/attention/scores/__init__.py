@@ -1,0 +1,1 @@
+"""How a query rates a key. One a file."""

@@ -1,0 +1,1 @@
+"""How scores become weights. One a file."""
