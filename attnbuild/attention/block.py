@@ -61,6 +61,12 @@ class AttentionBlock(nn.Module):
                 "learn: set projections=none and heads=1",
                 f"{self.place.name}.projections",
             )
+        if projections == "none" and getattr(self.spec.core.maker, "owns_projections", False):
+            raise ConfigError(
+                f"the core {self.spec.core.name!r} makes queries, keys and values by matrices of its own: "
+                "leave out projections",
+                f"{self.place.name}.projections",
+            )
         if projections == "none" and (self.heads, self.kv_heads) != (1, 1):
             raise ConfigError("without projections there is one head: set heads=1, or projections=all", self.place.name)
         if self.place.dim % self.heads:

@@ -1,8 +1,9 @@
-"""What the cores of the soft family are composed of."""
+"""What cores may be composed of."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 from attnbuild.attention.patterns.base import Pattern
 from attnbuild.attention.place import HeadPlace
@@ -13,9 +14,8 @@ from attnbuild.attention.weightings.base import Weighting
 __all__ = ["CorePlace", "Parts"]
 
 
-@dataclass(frozen=True)
-class Parts:
-    """The parts that a core of the soft family is made of."""
+class Parts(SimpleNamespace):
+    """The parts a core is made of: those of its ``part_kinds``; to read another is an error."""
 
     score: Score
     pattern: Pattern

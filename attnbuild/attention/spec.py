@@ -53,8 +53,10 @@ class AttentionSpec:
     @property
     def capabilities(self) -> Capabilities:
         """What the core can do, less what its parts take away."""
-        makers: list[Any] = [self.core.maker, *(part.maker for part in self.parts.values())]
-        return combine(maker.capabilities for maker in makers if hasattr(maker, "capabilities"))
+        makers = {kind: part.maker for kind, part in self.parts.items()}
+        composed = getattr(self.core.maker, "composed", None)
+        own = [composed(makers, self.core.options)] if composed else []
+        return combine([*own, *(maker.capabilities for maker in makers.values() if hasattr(maker, "capabilities"))])
 
     @property
     def reads_key(self) -> bool:

@@ -4,46 +4,26 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
-from attnbuild.attention.scores.base import Score
-from attnbuild.attention.weightings.base import Weighting
+from attnbuild.attention.backends.base import Answer, Call, Need
 
-__all__ = ["attend"]
+__all__ = ["refusal", "run"]
 
 
-def attend(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    *,
-    score: Score,
-    weighting: Weighting,
-    allowed: Tensor | None,
-    bias: Tensor | None,
-    dropout: float = 0.0,
-) -> tuple[Tensor, Tensor]:
-    """Attention by its definition.
+def refusal(need: Need) -> str | None:
+    """None: it computes everything."""
+    return None
 
-    Args:
-        query: (B, H, N, D), transformed by the score.
-        key: (B, K, S, D), transformed by the score; K divides H.
-        value: (B, K, S, Dv).
-        score: rates the transformed pair.
-        weighting: turns scores into weights.
-        allowed: bool, broadcastable to (B, H, N, S), True = may be seen; None = all.
-        bias: added to the scores, broadcastable; None = nothing.
-        dropout: probability of dropping a weight; 0 outside training.
 
-    Returns:
-        values (B, H, N, Dv) and weights (B, H, N, S), the latter before dropout.
-    """
-    groups = query.shape[1] // key.shape[1]
-    key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
-    scores = score.rate(query, key)
+def run(call: Call) -> Answer:
+    """Attention by its definition; the weights are those before dropout."""
+    groups = call.query.shape[1] // call.key.shape[1]
+    key, value = call.key.repeat_interleave(groups, dim=1), call.value.repeat_interleave(groups, dim=1)
+    scores = call.parts.score.rate(call.query, key)
+    bias = call.bias()
     if bias is not None:
         scores = scores + bias
     # Half precision sums of exponentials lose weights; fp32 costs little here.
     precision = torch.promote_types(scores.dtype, torch.float32)
-    weights = weighting(scores.to(precision), allowed).to(value.dtype)
-    return F.dropout(weights, dropout) @ value, weights
+    weights = call.parts.weighting(scores.to(precision), call.allowed()).to(value.dtype)
+    return Answer(F.dropout(weights, call.dropout) @ value, weights if call.need_weights else None)

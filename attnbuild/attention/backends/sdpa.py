@@ -1,4 +1,4 @@
-"""PyTorch's fused scaled dot product attention: dot-like scores under softmax."""
+"""PyTorch's fused scaled dot product attention: dot-like scores under softmax, sparse patterns as a dense mask."""
 
 from __future__ import annotations
 
@@ -6,7 +6,45 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["attend"]
+from attnbuild.attention.backends.base import Answer, Call, Need
+from attnbuild.attention.patterns.full import Full
+from attnbuild.attention.weightings.softmax import Softmax
+
+__all__ = ["attend", "refusal", "run"]
+
+
+def refusal(need: Need) -> str | None:
+    """Why the fused kernels do not compute this attention; None when they do."""
+    if not need.parts.score.dot_like:
+        return "it multiplies query and key: it needs a dot-like score"
+    # Not isinstance: a weighting derived from Softmax is another function than the kernels'.
+    if type(need.parts.weighting) is not Softmax:
+        return "its weighting is softmax"
+    return None
+
+
+def run(call: Call) -> Answer:
+    """The call by the fused kernels."""
+    bias = call.bias()
+    is_causal = _is_plainly_causal(call, bias)
+    return Answer(
+        attend(
+            call.query,
+            call.key,
+            call.value,
+            scale=call.parts.score.scale,
+            allowed=None if is_causal else call.allowed(),
+            bias=bias,
+            is_causal=is_causal,
+            dropout=call.dropout,
+        )
+    )
+
+
+def _is_plainly_causal(call: Call, bias: Tensor | None) -> bool:
+    """Whether causality is the only limit, over equal sequences: then no mask need be built."""
+    plain = call.place.causal and isinstance(call.parts.pattern, Full)
+    return plain and call.whole and call.key_padding_mask is None and bias is None
 
 
 def attend(

@@ -5,8 +5,9 @@ Shape letters: B sentences, H heads, K key heads, N queries, S keys, D widths, R
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -56,6 +57,11 @@ class Core(nn.Module):
     def __init__(self, place: CorePlace) -> None:
         super().__init__()
         self.place = place
+
+    @classmethod
+    def composed(cls, makers: Mapping[str, Any], options: Mapping[str, Any]) -> Capabilities:
+        """What the core can do when made of these classes of parts, by kind, with these options of its own."""
+        return cls.capabilities
 
     def see(self, memory: Memory) -> Memory:
         """What of the memory is projected to keys and values."""

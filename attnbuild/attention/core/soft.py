@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Annotated, Any, Literal
 
 import torch
 from annotated_types import Interval
 from torch import Tensor
 
-from attnbuild.attention.backends import reference, sdpa
+from attnbuild.attention.backends.base import Call, Need
+from attnbuild.attention.backends.choose import BACKENDS, Chosen, choose
+from attnbuild.attention.capabilities import Capabilities
 from attnbuild.attention.core.base import Attended, Core
 from attnbuild.attention.parts import CorePlace
-from attnbuild.attention.patterns.full import Full
 from attnbuild.attention.state import CacheState, MemoryState, State
 from attnbuild.attention.weightings.softmax import Softmax
 from attnbuild.errors import ConfigError
@@ -21,21 +23,13 @@ from attnbuild.registry import register
 __all__ = ["Soft"]
 
 
-@dataclass
-class _Positions:
-    """Positions of the queries (N,) and of the keys (S,)."""
-
-    query: Tensor
-    key: Tensor
-
-
 @register("core", "soft")
 class Soft(Core):
     """Each value counts by the weight of its key: sum_j w_ij v_j (Bahdanau et al. 2015; Vaswani et al. 2017).
 
     Args:
         dropout: probability of dropping a weight in training.
-        backend: who computes it; auto = sdpa where score and weighting allow and no weights are asked for.
+        backend: who computes it; auto = by device, length and parts, what was measured to be fastest.
     """
 
     part_kinds = ("score", "pattern", "weighting", "position")
@@ -45,21 +39,30 @@ class Soft(Core):
         place: CorePlace,
         *,
         dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.0,
-        backend: Literal["auto", "reference", "sdpa"] = "auto",
+        backend: Literal["auto", "reference", "sdpa", "blocksparse", "flex"] = "auto",
     ) -> None:
         super().__init__(place)
         assert place.parts is not None
         self.score, self.pattern = place.parts.score, place.parts.pattern
         self.weighting, self.position = place.parts.weighting, place.parts.position
-        self.dropout = dropout
-        # Not isinstance: a weighting derived from Softmax is another function than the kernels'.
-        fusible = self.score.dot_like and type(self.weighting) is Softmax
-        if backend == "sdpa" and not fusible:
-            raise ConfigError("backend 'sdpa' computes softmax(q.k): it needs a dot-like score; use 'auto'", place.name)
-        self.backend = ("sdpa" if fusible else "reference") if backend == "auto" else backend
+        self.dropout, self.backend = dropout, backend
+        refused = None if backend == "auto" else BACKENDS[backend].refusal(self.need())
+        if refused:
+            raise ConfigError(f"backend {backend!r} cannot serve here: {refused}; use 'auto'", f"{place.name}.backend")
+
+    @classmethod
+    def composed(cls, makers: Mapping[str, Any], options: Mapping[str, Any]) -> Capabilities:
+        able = makers["score"].dot_like and makers["weighting"] is Softmax and makers["pattern"].sparse
+        sparse = able and options.get("backend", "auto") not in ("reference", "sdpa")
+        return replace(cls.capabilities, linear_memory=sparse)
 
     def extra_repr(self) -> str:
         return f"backend={self.backend}, dropout={self.dropout}"
+
+    def need(self) -> Need:
+        """What is asked of a backend, as far as it is known without a call."""
+        assert self.place.parts is not None
+        return Need(parts=self.place.parts, place=self.place)
 
     def attend(
         self,
@@ -69,11 +72,10 @@ class Soft(Core):
         key_padding_mask: Tensor | None,
         need_weights: bool = False,
     ) -> Attended:
-        positions = _Positions(
-            torch.arange(query.shape[2], device=query.device), torch.arange(key.shape[2], device=key.device)
-        )
-        key = self.position.rotate(self.score.key(key), positions.key)
-        return self._attend(query, key, value, positions, key_padding_mask, need_weights)
+        at = torch.arange(key.shape[2], device=key.device)
+        key = self.position.rotate(self.score.key(key), at)
+        now = torch.arange(query.shape[2], device=query.device)
+        return self._attend(query, key, value, now, at, key_padding_mask, need_weights)
 
     def remember(self, key: Tensor, value: Tensor, key_padding_mask: Tensor | None) -> MemoryState:
         return MemoryState(self.score.key(key), value, key_padding_mask)
@@ -81,11 +83,9 @@ class Soft(Core):
     def recall(self, query: Tensor, state: State, need_weights: bool = False) -> tuple[Attended, State]:
         assert isinstance(state, MemoryState)
         # No position enters between sequences, so where the beams stand on the query axis is all one.
-        positions = _Positions(
-            torch.zeros(query.shape[2], dtype=torch.long, device=query.device),
-            torch.arange(state.key.shape[2], device=query.device),
-        )
-        attended = self._attend(query, state.key, state.value, positions, state.key_padding_mask, need_weights)
+        now = torch.zeros(query.shape[2], dtype=torch.long, device=query.device)
+        at = torch.arange(state.key.shape[2], device=query.device)
+        attended = self._attend(query, state.key, state.value, now, at, state.key_padding_mask, need_weights)
         return attended, state
 
     def begin(self, like: Tensor) -> CacheState:
@@ -101,69 +101,42 @@ class Soft(Core):
         now = torch.tensor([state.length], device=query.device)
         key = self.position.rotate(self.score.key(key), now)
         state = state.append(key, value, self.pattern.reach)
-        positions = _Positions(now, torch.arange(state.first, state.length, device=query.device))
-        return self._attend(query, state.key, state.value, positions, None, need_weights), state
+        at = torch.arange(state.first, state.length, device=query.device)
+        return self._attend(query, state.key, state.value, now, at, None, need_weights), state
 
     def _attend(
         self,
         query: Tensor,
         key: Tensor,
         value: Tensor,
-        positions: _Positions,
+        now: Tensor,
+        at: Tensor,
         key_padding_mask: Tensor | None,
         need_weights: bool,
     ) -> Attended:
-        """Raw queries against transformed keys."""
-        query = self.position.rotate(self.score.query(query), positions.query)
-        bias = self.position.bias(query * self.score.scale, positions.query, positions.key)
-        dropout = self.dropout if self.training else 0.0
-        if need_weights or self.backend == "reference":
-            values, weights = reference.attend(
-                query,
-                key,
-                value,
-                score=self.score,
-                weighting=self.weighting,
-                allowed=self._allowed(positions, key_padding_mask),
-                bias=bias,
-                dropout=dropout,
-            )
-            return Attended(values, weights if need_weights else None)
-        is_causal = self._is_plainly_causal(positions, key_padding_mask, bias)
-        allowed = None if is_causal else self._allowed(positions, key_padding_mask)
-        return Attended(
-            sdpa.attend(
-                query,
-                key,
-                value,
-                scale=self.score.scale,
-                allowed=allowed,
-                bias=bias,
-                is_causal=is_causal,
-                dropout=dropout,
-            )
+        """Raw queries at positions ``now`` against transformed keys ``at`` theirs."""
+        assert self.place.parts is not None
+        call = Call(
+            query=self.position.rotate(self.score.query(query), now),
+            key=key,
+            value=value,
+            query_positions=now,
+            key_positions=at,
+            parts=self.place.parts,
+            place=self.place,
+            key_padding_mask=key_padding_mask,
+            dropout=self.dropout if self.training else 0.0,
+            need_weights=need_weights,
         )
+        answer = self._chosen(call).run(call)
+        return Attended(answer.values, answer.weights)
 
-    def _is_plainly_causal(self, positions: _Positions, key_padding_mask: Tensor | None, bias: Tensor | None) -> bool:
-        """Whether causality is the only limit, over equal sequences: then no mask need be built."""
-        plain = self.place.causal and isinstance(self.pattern, Full)
-        whole = len(positions.query) == len(positions.key) > 1
-        return plain and whole and key_padding_mask is None and bias is None
-
-    def _allowed(self, positions: _Positions, key_padding_mask: Tensor | None) -> Tensor | None:
-        """The keys each query may see, broadcastable to (B, H, N, S); None = all."""
-        limits = []
-        query, key = positions.query.view(1, 1, -1, 1), positions.key.view(1, 1, 1, -1)
-        if not isinstance(self.pattern, Full):
-            head = torch.arange(self.place.heads, device=query.device).view(1, -1, 1, 1)
-            limits.append(self.pattern.mask_mod(head, query, key))
-        if self.place.causal and len(positions.query) > 1:
-            limits.append(key <= query)
-        if key_padding_mask is not None:
-            limits.append(~key_padding_mask[:, None, None, :])
-        if not limits:
-            return None
-        allowed = limits[0]
-        for limit in limits[1:]:
-            allowed = allowed & limit
-        return allowed
+    def _chosen(self, call: Call) -> Chosen:
+        """The backend of a call; weights are given by the reference alone."""
+        if call.need_weights:
+            return Chosen("reference", "weights are asked for")
+        need = call.need()
+        # A named backend that serves whole sequences leaves single steps to the dense ones.
+        if self.backend != "auto" and BACKENDS[self.backend].refusal(need) is None:
+            return Chosen(self.backend, "named in the config")
+        return choose(need)

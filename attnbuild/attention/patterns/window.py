@@ -9,6 +9,7 @@ from torch import Tensor
 
 from attnbuild.attention.capabilities import Capabilities
 from attnbuild.attention.patterns.base import Pattern
+from attnbuild.attention.patterns.pieces import Band, Piece
 from attnbuild.attention.place import HeadPlace
 from attnbuild.registry import register
 
@@ -30,6 +31,8 @@ class Window(Pattern):
         },
     )
 
+    sparse = True
+
     def __init__(self, place: HeadPlace, *, window: Annotated[int, Ge(0)] = 16) -> None:
         super().__init__(place)
         self.window = self.reach = window
@@ -39,3 +42,6 @@ class Window(Pattern):
 
     def mask_mod(self, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         return (query - key).abs() <= self.window
+
+    def pieces(self) -> tuple[Piece, ...]:
+        return (Band(self.window, self.window),)

@@ -25,8 +25,8 @@ class ALiBi(Position):
     def bias(self, query: Tensor, query_positions: Tensor, key_positions: Tensor) -> Tensor:
         # In fp32 at least: bf16 cannot count beyond 256.
         slopes = torch.tensor(self.slopes, dtype=torch.promote_types(query.dtype, torch.float32), device=query.device)
-        distance = (query_positions.unsqueeze(1) - key_positions.unsqueeze(0)).abs()
-        return (-slopes.view(1, -1, 1, 1) * distance).to(query.dtype)
+        distance = (query_positions.unsqueeze(-1) - key_positions.unsqueeze(-2)).abs()
+        return (-slopes.view(1, -1, *[1] * (query.dim() - 2)) * distance).to(query.dtype)
 
 
 def alibi_slopes(heads: int) -> list[float]:

@@ -38,6 +38,9 @@ class Position(nn.Module):
     def bias(self, query: Tensor, query_positions: Tensor, key_positions: Tensor) -> Tensor | None:
         """What is added to the scores, broadcastable to (B, H, N, S); None = nothing.
 
+        Positions and queries may come in groups: (B, H, groups, N, D), (groups, N) and (groups, S), for
+        biases broadcastable to (B, H, groups, N, S).
+
         Args:
             query: (B, H, N, D), as the score transformed it, times the score's scale.
             query_positions: (N,).

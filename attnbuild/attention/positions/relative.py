@@ -34,7 +34,7 @@ class Relative(Position):
         nn.init.xavier_uniform_(self.table)
 
     def bias(self, query: Tensor, query_positions: Tensor, key_positions: Tensor) -> Tensor:
-        distance = key_positions.unsqueeze(0) - query_positions.unsqueeze(1)
+        distance = key_positions.unsqueeze(-2) - query_positions.unsqueeze(-1)
         row = distance.clamp(-self.max_distance, self.max_distance) + self.max_distance
         rated = query @ self.table.transpose(0, 1)
-        return rated.gather(-1, row.expand(*rated.shape[:2], *row.shape))
+        return rated.gather(-1, row.expand(*rated.shape[:-1], row.shape[-1]))

@@ -1,0 +1,56 @@
+"""Which backend runs an attention, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+
+from attnbuild.attention.backends import blocksparse, flex, reference, sdpa
+from attnbuild.attention.backends.base import Answer, Call, Need
+from attnbuild.attention.backends.plan import keys_per_query
+
+__all__ = ["BACKENDS", "Chosen", "choose"]
+
+BACKENDS: dict[str, ModuleType] = {"reference": reference, "sdpa": sdpa, "blocksparse": blocksparse, "flex": flex}
+
+# Where dense kernels are still the faster ones, by kind of device. CPU: measured forward + backward in fp32 with 8
+# heads of 64 on one thread, windows of 8 to 1024 at lengths of 64 to 2048, batch x length of 2048, causal and not:
+# the tiles win where the sequence is 1.7 to 1.9 times as long as a query sees keys in them (1.1 times as fast at
+# 1.9, 2 at 3.6, 5 at 8), and never at 128. CUDA: not measured yet, cautious.
+CROSSING = {"cpu": 1.8, "cuda": 4.0}
+SHORTEST = {"cpu": 192, "cuda": 2048}
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A backend and the reason for it, as ``attnbuild show`` tells it."""
+
+    name: str
+    why: str
+
+    @property
+    def run(self) -> Callable[[Call], Answer]:
+        return BACKENDS[self.name].run
+
+
+def choose(need: Need) -> Chosen:
+    """The fastest backend that can serve, by what was measured."""
+    refused = sdpa.refusal(need)
+    if refused:
+        return Chosen("reference", refused)
+    refused = blocksparse.refusal(need)
+    if refused:
+        return Chosen("sdpa", refused)
+    device, length = need.device or "cpu", need.queries
+    if length is None:
+        return Chosen("blocksparse", "only what the pattern shows, at lengths where that is less")
+    if device == "cuda" and flex.refusal(need) is None and length >= SHORTEST["cuda"]:
+        return Chosen("flex", f"one kernel for the pattern's blocks, at {length} on cuda")
+    shortest = SHORTEST.get(device, SHORTEST["cuda"])
+    if length < shortest:
+        return Chosen("sdpa", f"dense kernels are faster below {shortest}")
+    seen = keys_per_query(need.parts.pattern.pieces(), length, need.place.causal, need.place.heads)
+    if length < seen * CROSSING.get(device, CROSSING["cuda"]):
+        return Chosen("sdpa", f"the pattern's tiles hold {seen:.0f} keys a query, too many at {length}")
+    return Chosen("blocksparse", f"the pattern's tiles hold {seen:.0f} keys a query of {length}")
