@@ -14,7 +14,7 @@ from attnbuild.attention.build import build_block
 from attnbuild.attention.maker import AttentionMaker
 from attnbuild.attention.place import Place
 from attnbuild.attention.spec import AttentionSpec
-from attnbuild.data.tokenizers.vocabulary import PAD
+from attnbuild.data.tokenizers.vocabulary import EOS, PAD
 from attnbuild.decoders.base import Decoded, Decoder, DecoderPlace, DecoderState
 from attnbuild.encoders.base import Encoder, EncoderPlace
 from attnbuild.errors import ConfigError, Problem
@@ -43,10 +43,11 @@ class EncoderDecoder(nn.Module):
         return self.decode(source, target).logits
 
     def decode(self, source: Tensor, target: Tensor) -> Decoded:
-        """The same with all choices of sampled attentions, those of the encoder too, at real positions alone."""
+        """The same with all choices of sampled attentions, those of the encoder too, where they can matter."""
         memory = self.encoder(source)
         decoded = self.decoder(target, memory)
-        real = target != PAD
+        # After the end nothing is asked: there a choice earns nothing, and would only be noise.
+        real = (target != PAD) & (target != EOS)
         return replace(decoded, choices=memory.choices + [choice.where(real) for choice in decoded.choices])
 
     def encode(self, source: Tensor) -> Memory:
