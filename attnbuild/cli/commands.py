@@ -10,5 +10,6 @@ COMMANDS = {
     "test": ("attnbuild.cli.test", "score a trained run: run=DIR [data=...] [search=...]"),
     "predict": ("attnbuild.cli.predict", "use a trained run: run=DIR input=FILE|- output=FILE|-"),
     "list": ("attnbuild.cli.listing", "what there is to choose: [KIND] [GLOB] [--json]"),
-    "show": ("attnbuild.cli.show", "what overrides compose to: config, places, modules, parameters"),
+    "show": ("attnbuild.cli.show", "what overrides compose to: config, places, modules, parameters, cost"),
+    "bench": ("attnbuild.cli.bench", "time and memory of attentions against length: attention=... lengths=..."),
 }

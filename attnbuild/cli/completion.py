@@ -16,7 +16,11 @@ from attnbuild.errors import AttnbuildError
 __all__ = ["run"]
 
 #: Keys of a command beside the config's.
-_WORDS = {"test": ["run="], "predict": ["run=", "input=", "output="]}
+_WORDS = {
+    "test": ["run="],
+    "predict": ["run=", "input=", "output="],
+    "show": ["length=", "sentences="],
+}
 
 
 def run(words: Sequence[str]) -> int:
@@ -38,6 +42,9 @@ def _query(words: Sequence[str], line: str) -> None:
         print(" ".join(name for name in COMMANDS if name.startswith(begun)))
     elif command == "list":
         _complete_list(typed, begun)
+    elif command == "bench":
+        typed.remove(command)
+        _complete_bench(words, typed, begun)
     elif command in COMMANDS:
         own = [word for word in _WORDS.get(command, []) if word.startswith(begun)]
         if own:
@@ -51,6 +58,24 @@ def _complete_list(typed: Sequence[str], begun: str) -> None:
 
     if len(typed) == 1:
         print(" ".join(kind for kind in kinds() if kind.startswith(begun)))
+
+
+def _complete_bench(words: Sequence[str], typed: Sequence[str], begun: str) -> None:
+    """Its own words; presets, several after commas; the options of those that were named."""
+    from attnbuild.cli.arguments import parse_flags
+    from attnbuild.cli.bench import word_names
+    from attnbuild.cli.compose import open_loader
+
+    if begun.startswith("attention."):
+        _complete_overrides(words, [word for word in typed if not word.startswith(tuple(word_names()))], begun)
+    elif begun.startswith("attention="):
+        flags = parse_flags(typed)
+        before, comma, last = begun.removeprefix("attention=").rpartition(",")
+        with open_loader(flags.config_dir, flags.overrides) as loader:
+            names = [name for name in loader.get_group_options("attention") if name.startswith(last)]
+        print(" ".join(f"attention={before}{comma}{name}" for name in names))
+    else:
+        print(" ".join(word for word in ["attention=", *word_names()] if word.startswith(begun)))
 
 
 def _complete_overrides(words: Sequence[str], typed: Sequence[str], begun: str) -> None:

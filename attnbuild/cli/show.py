@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from attnbuild.cli.arguments import parse_flags
+from attnbuild.cli.backends import print_backends
 from attnbuild.cli.check import require_right
 from attnbuild.cli.compose import compose, open_loader, resolve
+from attnbuild.cli.cost import HELP as COST_HELP
+from attnbuild.cli.cost import assemble, print_cost, read_size
 from attnbuild.cli.names import check_names
 from attnbuild.cli.origin import located
 
@@ -18,8 +21,11 @@ if TYPE_CHECKING:
 
 __all__ = ["HELP", "run"]
 
-HELP = """\
-attnbuild show [OVERRIDE ...]: what overrides compose to, without training or reading data.
+HELP = f"""\
+attnbuild show [OVERRIDE ...] [length=64] [sentences=8]: what overrides compose to, without training or
+reading data, and what it costs.
+
+{COST_HELP}
 
 Overrides are those of `attnbuild train`: attention=window encoder=rnn attention.window=4."""
 
@@ -34,15 +40,16 @@ def run(words: Sequence[str]) -> int:
         print(HELP)
         return 0
     flags = parse_flags(words)
-    with open_loader(flags.config_dir, flags.overrides) as loader:
-        overrides = check_names(loader, flags.overrides)
+    size, typed = read_size(flags.overrides)
+    with open_loader(flags.config_dir, typed) as loader:
+        overrides = check_names(loader, typed)
         composed = compose(loader, overrides)
         with located(loader, overrides):
             config = resolve(composed, composed.hydra.runtime.choices)
             require_right(config)
     print(yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
     _print_places(config)
-    _print_modules(config)
+    print_cost(config, size, _print_modules(config))
     return 0
 
 
@@ -60,26 +67,15 @@ def _print_places(config: Mapping[str, Any]) -> None:
     print()
 
 
-def _print_modules(config: Mapping[str, Any]) -> None:
-    """The module tree with parameters, of a model on no device: nothing is allocated."""
-    import torch
-
+def _print_modules(config: Mapping[str, Any]) -> int:
+    """Backends and the module tree, of a model on no device: nothing is allocated. Returns the count of parameters."""
     from attnbuild.cli.tables import console, table
-    from attnbuild.data.place import TokenizerPlace, default_cache_dir
-    from attnbuild.model import build_model
-    from attnbuild.registry import build
 
-    tokenizer = build("tokenizer", TokenizerPlace(default_cache_dir()), config["tokenizer"], "tokenizer")
-    size = tokenizer.size_hint()
-    with torch.device("meta"):
-        model = build_model(
-            config,
-            source_vocab=size,
-            target_vocab=size,
-            shared_vocabulary=config["tokenizer"].get("joint", True),
-        )
+    model, vocabulary = assemble(config, "meta")
+    print_backends(model)
     console().print(table(("module", "what it is", "parameters"), _tree(model, "model", 0)))
-    print(f"\n{_parameters(model):,} parameters, shared ones counted once, with a vocabulary of {size:,}")
+    print(f"\n{_parameters(model):,} parameters, shared ones counted once, with a vocabulary of {vocabulary:,}")
+    return _parameters(model)
 
 
 def _tree(module: nn.Module, name: str, depth: int) -> Iterator[tuple[str, str, str]]:

@@ -60,6 +60,14 @@ def test_words_of_other_commands(complete):
     assert complete("attnbuild list atten") == ["attention"]
 
 
+def test_words_of_bench(complete, user_dir):
+    assert "lengths=" in complete("attnbuild bench ")
+    assert complete("attnbuild bench attention=window,luong_g") == ["attention=window,luong_general"]
+    assert "attention.window=" in complete("attnbuild bench lengths=8,16 attention=window attention.")
+    folder = user_dir("attention/narrow", "type: soft\n")
+    assert complete(f"attnbuild bench --config-dir {folder} attention=nar") == ["attention=narrow"]
+
+
 def test_a_wrong_line_completes_to_nothing(complete):
     assert complete("attnbuild train attention=windo atten") == []
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from attnbuild.attention import describe
 from attnbuild.cli.check import check_config
 from attnbuild.cli.compose import compose, open_loader, resolve
 from attnbuild.cli.names import check_names
@@ -17,7 +18,9 @@ CHOICES = [path.with_suffix("") for path in FILES if len(path.parts) == 2]
 def test_every_choice_composes_and_is_right(choice):
     group, name = choice.parts
     with open_loader() as loader:
-        overrides = check_names(loader, [f"{group}={name}"])
+        recurrent = group == "attention" and not describe(name)["capabilities"]["parallel"]
+        words = ["encoder=rnn", "decoder=rnn"] if recurrent else []
+        overrides = check_names(loader, [f"{group}={name}", *words])
         config = compose(loader, overrides)
         assert check_config(resolve(config, config.hydra.runtime.choices)) == []
 

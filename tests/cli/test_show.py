@@ -16,7 +16,8 @@ def test_show(run):
     assert re.search(r"encoder/attention +window", rest)
     assert re.search(r"decoder/cross_attention +multihead +'window' cannot serve here", rest)
     assert re.search(r"model +EncoderDecoder\(\) +[\d,]+", rest)
-    assert "Soft(backend=sdpa" in rest
+    assert re.search(r"encoder/attention +sdpa, from \d+ blocksparse \(c\w+\) +dense kernels.*keys a query", rest)
+    assert re.search(r"decoder/cross_attention +sdpa \(c\w+\) +every query may see every key", rest)
     assert re.search(r"^[\d,]+ parameters", rest, re.MULTILINE)
 
 
@@ -30,6 +31,28 @@ def test_shared_parameters_count_once(run):
         return int(re.findall(r"^([\d,]+) parameters", run("show", *words).out, re.MULTILINE)[0].replace(",", ""))
 
     assert total("model.tie_embeddings=all") < total("model.tie_embeddings=none")
+
+
+def test_cost_by_place(run):
+    """Linear layers and scores, counted: what a reader can work out by hand."""
+    dim, length, rows = 32, 16, 4
+    sizes = [f"model.dim={dim}", f"length={length}", f"sentences={rows}", "encoder.layers=2", "decoder.layers=1"]
+    told = run("show", *sizes, "attention.heads=2").out
+    (forward, backward, kept, peak) = re.findall(
+        r"encoder/attention +([\d.e-]+) +([\d.e-]+) +([\d.]+) +([\d.]+)", told
+    )[0]
+    tokens = rows * length
+    one_layer = 2 * tokens * dim * dim * 4 + 2 * 2 * tokens * length * dim
+    assert float(forward) == pytest.approx(2 * one_layer / 1e9, rel=0.01)
+    # Two products for each forward one; the fused kernel computes its scores a second time.
+    assert float(backward) == pytest.approx(2 * (2 * one_layer + 2 * tokens * length * dim) / 1e9, rel=0.01)
+    assert float(kept) > 0
+    assert float(peak) > 0
+    assert re.search(r"whole model +[\d.]+", told)
+
+
+def test_cost_of_a_length_that_cannot_be(run, refused):
+    assert "'no': expected a whole number above 0" in refused("show", "length=no")
 
 
 @pytest.mark.parametrize("words", [("encoder=rnn", "decoder=rnn", "attention=luong_general"), ("attention=none",)])

@@ -1,0 +1,1 @@
+"""What an attention costs: seconds, bytes and products, measured and counted, never taken from a formula."""

@@ -1,0 +1,67 @@
+"""``benchmarks/attention.py``: runs in pieces that add up, and survives what breaks."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture
+def measure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tuple[dict, str]]:
+    """Run some jobs at tiny lengths; gives the record and the page."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    monkeypatch.setattr(importlib.import_module("attention_peers"), "CHECKED", 64)
+    page = tmp_path / "attention.md"
+
+    def run(*words: str) -> tuple[dict, str]:
+        importlib.import_module("attention").main([*words, "--repeats", "1", "--page", str(page)])
+        return json.loads(page.with_suffix(".json").read_text(encoding="utf-8")), page.read_text(encoding="utf-8")
+
+    return run
+
+
+def cells(record: dict) -> set[tuple[str, str]]:
+    return {(row["case"], row["system"]) for row in record["rows"]}
+
+
+def test_pieces_add_up(measure: Callable[..., tuple[dict, str]]) -> None:
+    measure("multihead", "--lengths", "64", "128")
+    record, page = measure("multihead causal", "--lengths", "64")
+    assert {("multihead on heads 128", "torch SDPA"), ("multihead causal on heads 64", "attnbuild")} <= cells(record)
+    assert {"case", "system", "metric", "value", "unit"} == record["rows"][0].keys()
+    assert record["checks"]["multihead on heads"].startswith("equal outputs and gradients")
+    assert "### multihead causal on heads" in page
+    assert "| window=128 at 16384: times as fast as dense SDPA | >= 20, aim 32 | - | not measured |" in page
+
+
+def test_what_breaks_is_told(measure: Callable[..., tuple[dict, str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    peers = importlib.import_module("attention_peers")
+
+    def broken(length: int) -> None:
+        raise RuntimeError("does not import")
+
+    def differ() -> str:
+        raise AssertionError("outputs differ")
+
+    match = peers.Match("multihead", {peers.OURS: peers.on_heads("multihead"), "peer": broken}, check=differ)
+    for module in (peers, importlib.import_module("attention_page"), importlib.import_module("attention")):
+        monkeypatch.setattr(module, "MATCHES", [match])
+    record, page = measure("multihead", "--lengths", "64")
+    assert cells(record) == {("multihead on heads 64", "attnbuild")}
+    assert "- multihead on heads 64, peer: RuntimeError: does not import" in page
+    assert "NOT EQUAL: AssertionError: outputs differ" in page
+
+
+@pytest.mark.slow
+def test_peers_compute_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every equality that the benchmark asserts before it races."""
+    pytest.importorskip("local_attention")
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    for match in importlib.import_module("attention_peers").MATCHES:
+        match.check()
