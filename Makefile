@@ -44,8 +44,9 @@ format: setup ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-tables: setup ## write the generated tables of the README anew
+tables: setup ## write the generated docs anew: the table of the README, docs/attention, docs/choosing.md
 	$(BIN)/python docs/tables.py
+	$(BIN)/python docs/attention_pages.py
 
 constraints: setup ## write down the versions in use, for CI and `make`
 	$(BIN)/python -m pip freeze --exclude-editable | sed -E 's/\+cpu//' > constraints.txt

@@ -7,17 +7,25 @@ that ends in "`path`:" is written to that path first. RUN stands for a finished 
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
+import json
 import os
 import re
 import shlex
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+import torch
 
+import attnbuild
+from attnbuild.cli.check import check_config
+from attnbuild.cli.compose import compose, open_loader, resolve
 from attnbuild.cli.main import main
+from attnbuild.cli.names import check_names
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
@@ -139,11 +147,71 @@ def run_command(words: list[str], need: str, run: Path, capsys: pytest.CaptureFi
     return output.err
 
 
-def test_readme_table_is_up_to_date() -> None:
-    spec = importlib.util.spec_from_file_location("tables", ROOT / "docs" / "tables.py")
-    assert spec is not None
-    assert spec.loader is not None
-    tables = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tables)
+@pytest.fixture
+def docs_script(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
+    """The scripts of docs/, which are no package: they find each other beside themselves, as when they are run."""
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    return importlib.import_module
+
+
+def test_readme_table_is_up_to_date(docs_script: Callable[[str], ModuleType]) -> None:
     page = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert tables.with_tables(page) == page, "run: make tables"
+    assert docs_script("tables").with_tables(page) == page, "run: make tables"
+
+
+def test_every_attention_has_its_page_and_picture(docs_script: Callable[[str], ModuleType]) -> None:
+    pages = docs_script("attention_pages")
+    folder, names = ROOT / "docs" / "attention", attnbuild.list_names("attention")
+    assert sorted(path.name for path in folder.iterdir()) == sorted(
+        f"{name}.{kind}" for name in names for kind in ("md", "png")
+    )
+    for name in names:
+        assert (folder / f"{name}.md").read_text(encoding="utf-8") == pages.page(name), "run: make tables"
+    choosing = (ROOT / "docs" / "choosing.md").read_text(encoding="utf-8")
+    assert pages.choosing(choosing) == choosing, "run: make tables"
+
+
+@pytest.mark.usefixtures("own_registry")
+@pytest.mark.parametrize("page", sorted((ROOT / "docs" / "attention").glob("*.md")), ids=lambda page: page.stem)
+def test_commands_of_an_attention_page_are_right(page: Path) -> None:
+    """Composed and checked, not trained: tests/test_conf_runs.py trains each attention."""
+    with open_loader() as loader:
+        for fence in fences(page):
+            if fence.info == "python":
+                exec(compile(fence.body, str(page), "exec"), {"__name__": "docs"})
+            for _, command, *words in fence.commands if fence.info == "bash" else ():
+                assert command == "train"
+                config = compose(loader, check_names(loader, words))
+                assert check_config(resolve(config, config.hydra.runtime.choices)) == [], words
+
+
+def test_pictures_show_what_is_seen(docs_script: Callable[[str], ModuleType], tmp_path: Path) -> None:
+    pictures = docs_script("attention_pictures")
+    (weights,) = pictures.seen("none", "cross-attention")
+    torch.testing.assert_close(weights, torch.full_like(weights, 1 / weights.shape[1]))
+    for head in pictures.seen("window", "decoder, causal"):
+        position = torch.arange(len(head))
+        distance = position.unsqueeze(1) - position
+        assert ((head > 0) == ((distance >= 0) & (distance <= pictures.SMALL["window"]))).all()
+    for name in ("once.png", "again.png"):
+        pictures.draw("bahdanau", tmp_path / name)
+    assert (tmp_path / "once.png").read_bytes() == (tmp_path / "again.png").read_bytes()
+
+
+def test_what_was_measured_is_shown(
+    docs_script: Callable[[str], ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pages = docs_script("attention_pages")
+    monkeypatch.setattr(pages, "RESULTS", tmp_path)
+    assert "attnbuild bench attention=multihead,window" in pages.page("window")
+    assert pages.measured_tables() == "Nothing yet."
+    timed = {"case": "window=128, N=8192", "system": "attnbuild", "metric": "seconds", "value": 0.5, "unit": "s"}
+    others = [{**timed, "system": "peer", "value": 0.75}, {**timed, "case": "windowed"}, {"case": "window"}]
+    (tmp_path / "attention.json").write_text(json.dumps({"rows": [timed, *others]}), encoding="utf-8")
+    scored = {"case": "a task", "system": "cosine", "metric": "bleu", "value": 31.25}
+    (tmp_path / "attention_quality.json").write_text(json.dumps({"rows": [scored]}), encoding="utf-8")
+    (tmp_path / "attention_quality.md").touch()
+    measured = "| case | seconds (s) |\n| --- | --- |\n| window=128, N=8192 | 0.5 |\n\n"
+    assert measured in pages.page("window")
+    assert "| system | bleu |\n| --- | --- |\n| cosine | 31.25 |" in pages.measured_tables()
+    assert "(../benchmarks/results/attention_quality.md)" in pages.measured_tables()
