@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from attnbuild.attention import describe
 from attnbuild.cli.main import main
 from attnbuild.paths import conf_dir
 
@@ -50,7 +51,13 @@ def runs() -> list[list[str]]:
         [f"{group}={name}" for name in itertools.islice(itertools.cycle(names(group)), rounds)] for group in FREE
     ]
     alone = [[f"recipe={name}"] for name in names("recipe")] + [["experiment=demo", "logger=csv"]]
-    return [list(row) for row in zip(*columns, strict=True)] + alone
+    return [[*row, *decoder_for(row[0])] for row in zip(*columns, strict=True)] + alone
+
+
+def decoder_for(attention: str) -> list[str]:
+    """What else an attention needs to be of use: some serve a recurrent decoder alone."""
+    parallel = describe(attention.removeprefix("attention="))["capabilities"]["parallel"]
+    return [] if parallel else ["encoder=rnn", "decoder=rnn"]
 
 
 def train(tmp_path: Path, words: list[str]) -> dict:

@@ -22,6 +22,7 @@ FLOORS = {
     "attnbuild.encoders": 2,
     "attnbuild.decoders": 2,
     "attnbuild.initialisation": 2,
+    "attnbuild.measure": 2,
     "attnbuild.generation": 3,
     "attnbuild.places": 3,
     "attnbuild.model": 3,

@@ -89,8 +89,11 @@ def test_stepping_equals_teacher_forcing_and_a_batch_equals_its_rows(given: dict
 @pytest.mark.parametrize("given", MODELS)
 def test_every_parameter_gets_a_gradient(given: dict[str, Any]) -> None:
     model = model_of(given).train()
-    logits = model(tokens(3, 6, 1), tokens(3, 5, 2))
-    (logits * torch.randn_like(logits)).sum().backward()
+    decoded = model.decode(tokens(3, 6, 1), tokens(3, 5, 2))
+    loss = (decoded.logits * torch.randn_like(decoded.logits)).sum()
+    for choice in decoded.choices:
+        loss = loss + choice.loss(torch.randn(3, dtype=loss.dtype))
+    loss.backward()
     silent = [name for name, parameter in model.named_parameters() if parameter.grad is None]
     assert not silent
 
@@ -275,4 +278,5 @@ def test_bf16_autocast_trains_and_decodes(given: dict[str, Any]) -> None:
     for found, wanted in ((logits, expected), (result.logits, expected[:, -1].repeat_interleave(2, dim=0))):
         assert (found.float() - wanted).norm() < 0.1 * wanted.norm()
     logits.float().square().sum().backward()
-    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+    # In evaluation an attention that only chooses may leave its scores without a gradient.
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters() if parameter.grad is not None)

@@ -14,9 +14,11 @@ from torch import Tensor
 from attnbuild import ConfigError, build_attention, list_names
 from attnbuild.attention.block import AttentionBlock
 from attnbuild.attention.build import describe
+from attnbuild.attention.capabilities import Capabilities
 from attnbuild.attention.place import PlaceKind
 from attnbuild.attention.presets import load_preset
-from attnbuild.attention.spec import AttentionSpec
+from attnbuild.attention.spec import PART_DEFAULTS, AttentionSpec
+from attnbuild.registry import lookup, options_of
 
 DIM = 24
 KINDS = {
@@ -69,6 +71,15 @@ class Case:
         layer = build_attention(self.preset, dim=DIM, memory_dim=memory_dim, **place, **self.options)
         return layer.double().eval()
 
+    @property
+    def refused(self) -> list[str]:
+        """The paths of the options for which such a layer is refused; none where it can be built."""
+        try:
+            self.build()
+        except ConfigError as error:
+            return [problem.path for problem in error.problems]
+        return []
+
     def inputs(self) -> tuple[Tensor, Tensor | None, Tensor]:
         """query (B, N, D), memory (B, S, D) or None, key_padding_mask (B, S)."""
         generator = torch.Generator().manual_seed(self.seed + 1)
@@ -83,57 +94,100 @@ class Case:
 def option_choices(preset: str) -> list[dict[str, Any]]:
     """Settings of a preset worth trying besides its own: other numbers of heads, narrow windows."""
     choices: list[dict[str, Any]] = [{}]
-    names = {option["name"]: option["default"] for option in describe(preset)["options"]}
+    described = describe(preset)
+    names, parts = {option["name"]: option["default"] for option in described["options"]}, described["parts"]
     if names.get("projections") == "all":
         choices += [{"heads": 2, "kv_heads": 1}, {"heads": 6, "kv_heads": 3}, {"bias": False}]
     if "window" in names:
         choices += [{"window": 0}, {"window": 2}]
+    if "stride" in names:
+        choices += [{"stride": 2}]
+    if "factorize" in names:
+        choices += [{"factorize": "layers"}, {"factorize": "merged"}]
+    if "block_size" in names:
+        choices += [{"block_size": 1}, {"block_size": 2}]
+    if "local" in names:
+        choices += [{"local": 0}]
+    if "k" in names:
+        choices += [{"k": 1}, {"k": 2}]
+    if "kernel" in names:
+        choices += [{"kernel": 1}, {"kernel": 3}]
+    if "sharpening" in names:
+        choices += [{"sharpening": 2.5}]
+    if "sigma" in names:
+        choices += [{"sigma": 0.1}]
+    if parts.get("weighting") and parts["core"] != "soft":  # what soft can be composed of has a law of its own
+        choices += [{"weighting": "topk", "k": 2}, {"weighting": "sparsemax"}, {"weighting": "talking_heads"}]
     if "max_distance" in names:
         choices += [{"max_distance": 1}]
+    if "estimator" in names:
+        choices += [{"estimator": "gumbel"}, {"estimator": "straight_through"}]
+    if "soft_mix" in names:
+        choices += [{"soft_mix": 0.0}, {"soft_mix": 1.0}]
+    if "rope_dim" in names:
+        choices += [{"rope_dim": 0}, {"rope_dim": 2, "rope_base": 10.0}]
+    if "query_rank" in names:
+        choices += [{"rank": 1}, {"rank": 30, "query_rank": 5}]
+    if "projected_len" in names:
+        choices += [{"projected_len": 2, "share": "none", "heads": 4, "kv_heads": 2}, {"share": "key_value"}]
+    if "features" in names:
+        choices += [{"features": 3}, {"redraw_every": 1, "seed": 1}]
+    if "landmarks" in names:
+        choices += [{"landmarks": 2, "iterations": 3}, {"landmarks": 3, "convolution": 0}, {"landmarks": 1}]
+    if "chunk_len" in names:
+        choices += [{"chunk_len": 1}, {"chunk_len": 2, "rounds": 2}, {"chunk_len": 3, "rounds": 1}]
     return choices
+
+
+def buildable_choices(preset: str, kind: str) -> list[dict[str, Any]]:
+    """Those settings, less the ones that the preset refuses for the very options that are set."""
+    return [
+        options
+        for options in option_choices(preset)
+        if not any(
+            path.rpartition(".")[2] in options for path in Case(preset, kind, 1, 1, [1], options=options).refused
+        )
+    ]
 
 
 def cases(preset: str, kind: str, *, padded: bool = True) -> st.SearchStrategy[Case]:
     """Small cases; ``padded`` allows padding and rows that are nothing but padding."""
+    choices = buildable_choices(preset, kind)
 
     @st.composite
     def draw_case(draw: Any) -> Case:
         queries = draw(st.integers(1, 6))
         keys = draw(st.integers(1, 6)) if KINDS[kind].cross else queries
         lengths = draw(st.lists(st.integers(0 if padded else keys, keys), min_size=1, max_size=3))
-        seed, options = draw(st.integers(0, 99)), draw(st.sampled_from(option_choices(preset)))
+        seed, options = draw(st.integers(0, 99)), draw(st.sampled_from(choices))
         return Case(preset, kind, queries, keys, lengths, seed, options)
 
     return draw_case()
 
 
-def _can_be_built(kind: str, options: dict[str, Any]) -> bool:
-    try:
-        Case("multihead", kind, 1, 1, [1], options=options).build()
-    except ConfigError:
-        return False
-    return True
-
-
-#: Every score x pattern x position x heads of the core ``soft`` that the builder lets through, by kind of place.
-COMPOSITIONS = {
-    kind: [
-        options
-        for score, pattern, position in itertools.product(*map(list_names, ("score", "pattern", "position")))
-        for heads in ({"heads": 1}, {"heads": 6, "kv_heads": 2})
-        if _can_be_built(kind, options := {"score": score, "pattern": pattern, "position": position, **heads})
-    ]
-    for kind in KINDS
-}
+def _composable(kind: str) -> dict[str, list[dict[str, Any]]]:
+    """For each kind of part of the core ``soft``, those that alone can serve such a place, with small options."""
+    choices: dict[str, list[dict[str, Any]]] = {}
+    for part in PART_DEFAULTS:
+        makers = {name: lookup(part, name) for name in list_names(part)}
+        choices[part] = [
+            # The weightings' k, where it has one: by default it is more than there are keys here.
+            {part: name, **({"k": 2} if "k" in options_of(maker) else {})}
+            for name, maker in makers.items()
+            if getattr(maker, "capabilities", Capabilities()).refusal(KINDS[kind]) is None
+        ]
+    return choices
 
 
 def compositions(kind: str) -> st.SearchStrategy[Case]:
-    """Small cases of any composition."""
-    return st.builds(
-        lambda case, options: dataclasses.replace(case, options=options),
-        cases("multihead", kind),
-        st.sampled_from(COMPOSITIONS[kind]),
-    )
+    """Small cases of any score x pattern x weighting x position x heads of ``soft`` that the builder lets through."""
+    choices = [st.sampled_from(chosen) for chosen in _composable(kind).values()]
+    heads = st.sampled_from([{"heads": 1}, {"heads": 6, "kv_heads": 2}])
+
+    def compose(case: Case, *options: dict[str, Any]) -> Case:
+        return dataclasses.replace(case, options={name: value for part in options for name, value in part.items()})
+
+    return st.builds(compose, cases("multihead", kind), heads, *choices).filter(lambda case: not case.refused)
 
 
 def all_cases(preset: str, kind: str) -> list[Case]:
@@ -141,7 +195,7 @@ def all_cases(preset: str, kind: str) -> list[Case]:
     shapes = [(1, 1), (2, 5), (5, 2), (7, 7), (1, 6)] if KINDS[kind].cross else [(n, n) for n in (1, 2, 5, 9)]
     return [
         Case(preset, kind, queries, keys, lengths, seed, options)
-        for options in option_choices(preset)
+        for options in buildable_choices(preset, kind)
         for queries, keys in shapes
         for lengths in ([keys], [keys, 1], [0, keys, (keys + 1) // 2])
         for seed in (0, 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from attnbuild.attention.block import AttentionBlock
 from attnbuild.memory import Memory, masked_mean
 from tests.properties.cases import DIM, Case
 
@@ -35,7 +36,18 @@ def weights_are_what_they_claim(case: Case) -> None:
         sums, ones = weights.sum(dim=-1), torch.ones((), dtype=weights.dtype)
         torch.testing.assert_close(sums, torch.where(sums == 0, 0 * ones, ones))
         if case.lengths and min(case.lengths) == case.keys:
-            torch.testing.assert_close(sums, ones.expand_as(sums))
+            torch.testing.assert_close(sums, ones * _sees_any_key(layer, case).expand_as(sums))
+
+
+def _sees_any_key(layer: AttentionBlock, case: Case) -> Tensor:
+    """Whether the pattern shows a query anything at all, broadcast to (B, H, N)."""
+    pattern = getattr(layer.core, "pattern", None)
+    if pattern is None:
+        return torch.ones((), dtype=torch.bool)
+    head, key = torch.arange(layer.heads).view(-1, 1, 1), torch.arange(case.keys)
+    query = torch.arange(case.queries).unsqueeze(1)
+    seen = pattern.mask_mod(head, query, key) & (key <= query if case.place.causal else key >= 0)
+    return seen.any(dim=-1)
 
 
 def padding_changes_nothing(case: Case) -> None:
@@ -57,14 +69,23 @@ def padding_changes_nothing(case: Case) -> None:
 
 
 def the_future_is_not_seen(case: Case) -> None:
-    """No gradient flows from position i to an input after i: in training, with dropout, at full precision."""
+    """No gradient flows from position i to an input after i, nor does its value move when that input does.
+
+    In training, with dropout, at full precision; what is drawn is drawn alike. The values find what selection
+    (a sample, a sort, a largest few) hides from gradients.
+    """
     if not case.place.causal:
         return
     layer, (query, _, _) = case.build().train(), case.inputs()
     if hasattr(layer.core, "dropout"):
         layer.core.dropout = 0.3
     query.requires_grad_()
+    torch.manual_seed(case.seed)
     output = layer(query)
+    past = (case.queries + 1) // 2
+    torch.manual_seed(case.seed)
+    moved = layer(torch.cat([query[:, :past], 3 * query[:, past:].flip(1) - 1], dim=1))
+    torch.testing.assert_close(moved[:, :past], output[:, :past])
     for position in range(case.queries):
         (gradient,) = torch.autograd.grad(output[:, position].sum(), query, retain_graph=True)
         assert (gradient[:, position + 1 :] == 0).all(), f"position {position} sees the future"
@@ -121,12 +142,18 @@ def rows_without_keys_give_zero(case: Case) -> None:
 
 
 def every_parameter_gets_a_gradient(case: Case) -> None:
+    """In training; where a core chooses by sampling, its own term counts."""
     layer, (query, memory, _) = case.build().train(), case.inputs()
     parameters = dict(layer.named_parameters())
     if not parameters:
         return
-    output = layer(query, memory)
-    (output * torch.randn_like(output)).sum().backward()
+    states = query if memory is None else memory
+    torch.manual_seed(case.seed)
+    attended = layer.attend(query, Memory(states, None, masked_mean(states, None)))
+    loss = (attended.values * torch.randn_like(attended.values)).sum()
+    if attended.choice is not None:
+        loss = loss + attended.choice.loss(torch.randn(len(case.lengths), dtype=loss.dtype))
+    loss.backward()
     for name, parameter in parameters.items():
         assert parameter.grad is not None, f"{name} has no gradient"
         assert parameter.grad.isfinite().all(), name
