@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -163,8 +164,9 @@ def _measured(name: str) -> str:
     rows = [row for row in results("attention") if row["system"] == "attnbuild" and _preset_of(row["case"]) == name]
     if not rows:
         return f"Not yet measured here. `attnbuild bench attention=multihead,{name}` measures it on your machine."
-    return pivot(rows, rows_by="case", columns_by="metric") + (
-        "\n\nHow, where and against whom: [benchmarks/results/attention.md](../../benchmarks/results/attention.md)."
+    return by_length(rows) + (
+        "\n\nForward and backward; `heads`: the attention alone, `states`: with its projections. How, and against "
+        "whom: [benchmarks/results/attention.md](../../benchmarks/results/attention.md)."
     )
 
 
@@ -181,6 +183,28 @@ def results(stem: str) -> list[dict[str, Any]]:
         return []
     rows = json.loads(path.read_text(encoding="utf-8")).get("rows", [])
     return [row for row in rows if {"case", "system", "metric", "value"} <= row.keys()]
+
+
+def _block_of(row: dict[str, Any]) -> bool:
+    """Whether a row is of a preset's whole block: its case is the preset and a length, and no more."""
+    return row["system"] == "attnbuild" and re.fullmatch(r"\w+ \d+", row["case"]) is not None
+
+
+def by_length(rows: Sequence[dict[str, Any]]) -> str:
+    """Time and peak memory by length, of cases such as `window on heads 2048`; the fastest at the longest first."""
+    cells: dict[str, dict[int, dict[str, float]]] = {}
+    for row in rows:
+        what, _, length = row["case"].rpartition(" ")
+        if length.isdigit():
+            cells.setdefault(what, {}).setdefault(int(length), {})[row["metric"]] = row["value"]
+    lengths = sorted({length for measured in cells.values() for length in measured})
+    order = sorted(cells, key=lambda what: [cells[what].get(at, {}).get("time", math.inf) for at in reversed(lengths)])
+    lines = [(what, *(_cost(cells[what].get(length, {})) for length in lengths)) for what in order]
+    return table(("ms / MB at length", *map(str, lengths)), lines)
+
+
+def _cost(figures: dict[str, float]) -> str:
+    return " / ".join(f"{figures[metric]:.3g}" for metric in ("time", "peak_memory") if metric in figures)
 
 
 def pivot(rows: Sequence[dict[str, Any]], rows_by: str, columns_by: str) -> str:
@@ -241,8 +265,9 @@ def keys_rated(name: str) -> str:
 
 def measured_tables() -> str:
     """What the catalogue costs, by case, and how well it does, one table a task; against peers: the linked pages."""
-    own = [row for row in results("attention") if row["system"] == "attnbuild"]
-    told = [pivot(own, rows_by="case", columns_by="metric")] if own else []
+    blocks = [row for row in results("attention") if _block_of(row)]
+    what = "Forward and backward of one layer, projections included: batch 1, 8 heads of 64, fp32, on a CPU."
+    told = [what, by_length(blocks)] if blocks else []
     quality = results("attention_quality")
     for case in dict.fromkeys(row["case"] for row in quality):
         rows = [row for row in quality if row["case"] == case]

@@ -205,13 +205,16 @@ def test_what_was_measured_is_shown(
     monkeypatch.setattr(pages, "RESULTS", tmp_path)
     assert "attnbuild bench attention=multihead,window" in pages.page("window")
     assert pages.measured_tables() == "Nothing yet."
-    timed = {"case": "window=128, N=8192", "system": "attnbuild", "metric": "seconds", "value": 0.5, "unit": "s"}
-    others = [{**timed, "system": "peer", "value": 0.75}, {**timed, "case": "windowed"}, {"case": "window"}]
-    (tmp_path / "attention.json").write_text(json.dumps({"rows": [timed, *others]}), encoding="utf-8")
+    timed = {"case": "window on heads 8192", "system": "attnbuild", "metric": "time", "value": 0.5, "unit": "ms"}
+    block = {**timed, "case": "window 8192", "value": 0.7}
+    kept = {**timed, "metric": "peak_memory", "value": 3.0, "unit": "MB"}
+    others = [kept, {**timed, "system": "peer", "value": 0.75}, {**timed, "case": "windowed 8192"}, {"case": "window"}]
+    (tmp_path / "attention.json").write_text(json.dumps({"rows": [timed, block, *others]}), encoding="utf-8")
     scored = {"case": "a task", "system": "cosine", "metric": "bleu", "value": 31.25}
     (tmp_path / "attention_quality.json").write_text(json.dumps({"rows": [scored]}), encoding="utf-8")
     (tmp_path / "attention_quality.md").touch()
-    measured = "| case | seconds (s) |\n| --- | --- |\n| window=128, N=8192 | 0.5 |\n\n"
+    measured = "| ms / MB at length | 8192 |\n| --- | --- |\n| window on heads | 0.5 / 3 |\n| window | 0.7 |\n\n"
     assert measured in pages.page("window")
+    assert "| window | 0.7 |" in pages.measured_tables()
     assert "| system | bleu |\n| --- | --- |\n| cosine | 31.25 |" in pages.measured_tables()
     assert "(../benchmarks/results/attention_quality.md)" in pages.measured_tables()
