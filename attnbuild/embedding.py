@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from attnbuild.errors import DataError
 
-__all__ = ["Embedding", "Positions", "sinusoids"]
+__all__ = ["Embedding", "Positions", "sinusoids", "sinusoids2d"]
 
 Positions = Literal["sinusoidal", "learned", "none"]
 
@@ -77,3 +77,15 @@ def sinusoids(positions: Tensor, dim: int) -> Tensor:
     pairs = torch.arange(0, dim, 2, device=positions.device, dtype=torch.float32)
     angles = positions.float().unsqueeze(1) * torch.exp(pairs * (-math.log(10000.0) / dim))
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)[:, :dim]
+
+
+def sinusoids2d(grid: tuple[int, int], dim: int, device: torch.device | None = None) -> Tensor:
+    """Sinusoids of the row in the first half of the channels, of the column in the others: (H W, dim), fp32.
+
+    The cells stand row by row.
+    """
+    height, width = grid
+    rows = sinusoids(torch.arange(height, device=device), dim // 2)
+    columns = sinusoids(torch.arange(width, device=device), dim - dim // 2)
+    cells = [rows.unsqueeze(1).expand(-1, width, -1), columns.unsqueeze(0).expand(height, -1, -1)]
+    return torch.cat(cells, dim=-1).flatten(0, 1)

@@ -7,6 +7,7 @@ with ``exit_code``. Anything else that escapes is a defect of attnbuild and keep
 from __future__ import annotations
 
 import difflib
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -17,7 +18,13 @@ __all__ = [
     "DataError",
     "Problem",
     "did_you_mean",
+    "listed",
+    "told",
 ]
+
+
+#: How wide lists of names are: with a key before them, they stay within a hundred columns.
+_WIDTH = 72
 
 
 class AttnbuildError(Exception):
@@ -83,12 +90,19 @@ def _render(problems: Sequence[Problem]) -> str:
     return "\n".join([head, *lines])
 
 
+def told(error: AttnbuildError | OSError) -> str:
+    """What a user reads of an error, on the terminal and in the log of a run."""
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
+
+
 def did_you_mean(name: str, known: Iterable[str], show: int = 0) -> str:
     """A suffix for messages about an unknown name: the nearest known names, or else what there is.
 
     Args:
         name: what the user wrote.
-        known: the valid names.
+        known: the valid names; many of them come in lines of their own, after those that are least unlike.
         show: list up to this many of the valid names when none is near; 0 lists all.
     """
     known = sorted(known)
@@ -97,5 +111,19 @@ def did_you_mean(name: str, known: Iterable[str], show: int = 0) -> str:
         return f"did you mean {' or '.join(repr(candidate) for candidate in near)}?"
     if not known:
         return "there are none"
-    listed = known[:show] if show else known
-    return f"one of: {', '.join(listed)}{', ...' if len(listed) < len(known) else ''}"
+    if show and show < len(known):
+        return f"one of: {', '.join(known[:show])}, ..."
+    least_unlike = difflib.get_close_matches(str(name), known, n=3, cutoff=0.3)
+    closest = f"the closest: {', '.join(map(repr, least_unlike))}; " if least_unlike and _is_long(known) else ""
+    return f"{closest}one of:{listed(known)}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names after a colon: on the same line where they are few, on lines of their own below it otherwise."""
+    if not _is_long(names):
+        return f" {', '.join(names)}"
+    return "\n" + textwrap.fill(", ".join(names), _WIDTH, break_on_hyphens=False)
+
+
+def _is_long(names: Sequence[str]) -> bool:
+    return len(", ".join(names)) > _WIDTH

@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import nn
 
-__all__ = ["INITIALISATIONS", "Initialisation"]
+__all__ = ["Initialisation", "initialise"]
 
 Initialisation = Literal["xavier", "normal"]
 
@@ -30,4 +30,13 @@ def _normal(model: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
-INITIALISATIONS: dict[str, Callable[[nn.Module], None]] = {"xavier": _xavier, "normal": _normal}
+_INITIALISATIONS: dict[str, Callable[[nn.Module], None]] = {"xavier": _xavier, "normal": _normal}
+
+
+def initialise(model: nn.Module, how: Initialisation) -> None:
+    """Set all weights, then let modules whose weights start out related say so: ``after_initialisation()``."""
+    _INITIALISATIONS[how](model)
+    for module in model.modules():
+        settle = getattr(module, "after_initialisation", None)
+        if settle is not None:
+            settle()

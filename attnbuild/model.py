@@ -15,13 +15,14 @@ from attnbuild.attention.maker import AttentionMaker
 from attnbuild.attention.place import Place
 from attnbuild.attention.spec import AttentionSpec
 from attnbuild.data.tokenizers.vocabulary import EOS, PAD
-from attnbuild.decoders.base import Decoded, Decoder, DecoderPlace, DecoderState
+from attnbuild.decoders.base import Decoded, Decoder, DecoderPlace, DecoderState, Generator
 from attnbuild.encoders.base import Encoder, EncoderPlace
 from attnbuild.errors import ConfigError, Problem
-from attnbuild.initialisation import INITIALISATIONS
+from attnbuild.initialisation import initialise
+from attnbuild.inputs import Ends
 from attnbuild.memory import Memory
 from attnbuild.places import Places, is_place_key, resolve_places
-from attnbuild.registry import build, check_part
+from attnbuild.registry import build, check_part, lookup, names
 
 __all__ = ["EncoderDecoder", "build_model", "check_model"]
 
@@ -30,57 +31,63 @@ class EncoderDecoder(nn.Module):
     """Encoder, memory, decoder.
 
     Args:
-        encoder: turns source tokens into memory.
-        decoder: turns target tokens and memory into logits.
+        encoder: turns the source, token ids (B, S) or pixels (B, C, H, W), into memory.
+        decoder: turns memory into logits: of the tokens after those of a target, or of labels.
     """
 
     def __init__(self, encoder: Encoder, decoder: Decoder) -> None:
         super().__init__()
         self.encoder, self.decoder = encoder, decoder
 
-    def forward(self, source: Tensor, target: Tensor) -> Tensor:
-        """Token ids (B, S) and (B, T) -> logits (B, T, V) of the token after each target position."""
-        return self.decode(source, target).logits
+    def forward(self, source: Tensor, *target: Tensor) -> Tensor:
+        """Source and, for a decoder that writes text, token ids (B, T) -> logits (B, T, V); (B, labels) without."""
+        return self.decode(source, *target).logits
 
-    def decode(self, source: Tensor, target: Tensor) -> Decoded:
+    def decode(self, source: Tensor, *target: Tensor, need_weights: bool = False) -> Decoded:
         """The same with all choices of sampled attentions, those of the encoder too, where they can matter."""
         memory = self.encoder(source)
-        decoded = self.decoder(target, memory)
-        # After the end nothing is asked: there a choice earns nothing, and would only be noise.
-        real = (target != PAD) & (target != EOS)
-        return replace(decoded, choices=memory.choices + [choice.where(real) for choice in decoded.choices])
+        decoded = self.decoder(*target, memory, need_weights=need_weights)
+        choices = decoded.choices
+        if target:
+            # After the end nothing is asked: there a choice earns nothing, and would only be noise.
+            real = (target[0] != PAD) & (target[0] != EOS)
+            choices = [choice.where(real) for choice in choices]
+        return replace(decoded, choices=memory.choices + choices)
 
     def encode(self, source: Tensor) -> Memory:
-        """Token ids (B, S), padded at the right -> memory."""
+        """The source -> memory."""
         return self.encoder(source)
 
     def start(self, source: Tensor) -> DecoderState:
-        """The decoder's state before the first token."""
-        return self.decoder.start(self.encoder(source))
+        """The state of a decoder that writes text before the first token."""
+        return self.generator.start(self.encoder(source))
+
+    @property
+    def generator(self) -> Generator:
+        """The decoder, where it writes text."""
+        assert isinstance(self.decoder, Generator)
+        return self.decoder
 
 
-def build_model(
-    config: Mapping[str, Any], *, source_vocab: int, target_vocab: int, shared_vocabulary: bool
-) -> EncoderDecoder:
+def build_model(config: Mapping[str, Any], ends: Ends) -> EncoderDecoder:
     """Assemble the model that a resolved config describes.
 
     Args:
         config: the resolved config; ``model``, ``encoder``, ``decoder`` and ``attention`` are read.
-        source_vocab: number of source token ids.
-        target_vocab: number of target token ids.
-        shared_vocabulary: source and target use the same ids.
+        ends: what it reads and gives.
 
     Raises:
         ConfigError: what does not fit, all of it together.
     """
     places = resolve_places(config)
-    if places.problems:
-        raise ConfigError(places.problems)
+    mismatches = _mismatches(config, ends)
+    if places.problems or mismatches:
+        raise ConfigError([*mismatches, *places.problems])
     problems: list[Problem] = []
     try:
-        source = EncoderPlace(source_vocab, PAD, _Maker("encoder", places, problems))
+        source = EncoderPlace(ends.source, _Maker("encoder", places, problems))
         encoder = build("encoder", source, _options(config, "encoder"), "encoder")
-        target = DecoderPlace(target_vocab, encoder.dim, _Maker("decoder", places, problems))
+        target = DecoderPlace(ends.outputs, encoder.dim, _Maker("decoder", places, problems), encoder.own_summary)
         decoder = build("decoder", target, _options(config, "decoder"), "decoder")
     except ConfigError as error:
         raise ConfigError([*problems, *error.problems]) from None
@@ -88,16 +95,18 @@ def build_model(
         raise ConfigError(problems)
     model = EncoderDecoder(encoder, decoder)
     shared = config.get("model") or {}
-    INITIALISATIONS[shared.get("initialisation", "xavier")](model)
-    _tie_embeddings(model, shared.get("tie_embeddings", "none"), shared_vocabulary)
+    initialise(model, shared.get("initialisation", "xavier"))
+    if isinstance(decoder, Generator):
+        _tie_embeddings(encoder, decoder, shared.get("tie_embeddings", "none"), ends.shared_vocabulary)
     return model
 
 
-def check_model(config: Mapping[str, Any], assemble: bool = True) -> list[Problem]:
+def check_model(config: Mapping[str, Any], ends: Ends, assemble: bool = True) -> list[Problem]:
     """Everything wrong with encoder, decoder and attentions, found without data.
 
     Args:
         config: the resolved config.
+        ends: what it will read and give, as far as that is known without data.
         assemble: also build the model, on no device, where all options are right by themselves; not to be
             asked for where other sections are known to be wrong.
     """
@@ -107,13 +116,27 @@ def check_model(config: Mapping[str, Any], assemble: bool = True) -> list[Proble
     problems += resolve_places(config).problems
     if problems or not assemble:
         return problems
-    joint = bool((config.get("tokenizer") or {}).get("joint", True))
     try:
         with torch.device("meta"):
-            build_model(config, source_vocab=8, target_vocab=8, shared_vocabulary=joint)
+            build_model(config, ends)
     except ConfigError as error:
         return list(error.problems)
     return []
+
+
+def _mismatches(config: Mapping[str, Any], ends: Ends) -> list[Problem]:
+    """An encoder that cannot read the data, a decoder that does not give what the task asks for."""
+    encoder, decoder = (lookup(part, config[part].get("type")) for part in ("encoder", "decoder"))
+    problems, modality = [], ends.source.modality
+    if modality not in encoder.reads:
+        able = [name for name in names("encoder") if modality in lookup("encoder", name).reads]
+        message = f"{config['encoder']['type']!r} reads {' and '.join(encoder.reads)}, and this data is {modality}"
+        problems.append(Problem("encoder.type", f"{message}; choose encoder={' | '.join(able)}"))
+    if decoder.writes != ends.writes:
+        able = [name for name in names("decoder") if lookup("decoder", name).writes == ends.writes]
+        message = f"{config['decoder']['type']!r} writes {decoder.writes}, and this task needs {ends.writes}"
+        problems.append(Problem("decoder.type", f"{message}; choose decoder={' | '.join(able)}"))
+    return problems
 
 
 def _options(config: Mapping[str, Any], part: str) -> dict[str, Any]:
@@ -133,13 +156,22 @@ class _Maker(AttentionMaker):
     def __init__(self, part: str, places: Places, problems: list[Problem]) -> None:
         self.part, self.places, self.problems = part, places, problems
 
-    def __call__(self, name: str, *, dim: int, memory_dim: int | None = None, layer: int = 0) -> AttentionBlock:
+    def __call__(
+        self,
+        name: str,
+        *,
+        dim: int,
+        memory_dim: int | None = None,
+        layer: int = 0,
+        grid: tuple[int, int] | None = None,
+        extra: int = 0,
+    ) -> AttentionBlock:
         path = f"{self.part}.{name}"
         choice = self.places.choices.get(path)
         if choice is None:
             raise ConfigError(f"{self.part} asks for an attention at {path}, which is none of its 'places'")
         kind = choice.kind
-        place = Place(path, dim, memory_dim or dim, layer, **vars(kind))
+        place = Place(path, dim, memory_dim or dim, layer, grid, extra, **vars(kind))
         try:
             return build_block(choice.for_layer(layer), place)
         except ConfigError as error:
@@ -162,19 +194,18 @@ def _at_source(problem: Problem, place: str, source: str) -> Problem:
     return Problem(problem.path.replace(place, source, 1), f"{problem.message} (at {place})")
 
 
-def _tie_embeddings(model: EncoderDecoder, tie: str, shared_vocabulary: bool) -> None:
+def _tie_embeddings(encoder: Encoder, decoder: Generator, tie: str, shared_vocabulary: bool) -> None:
     """Share matrices: target = output with the target embedding; all = with the source's too (Press and Wolf 2017)."""
     if tie == "none":
         return
-    source, target, output = (
-        model.encoder.embedding.tokens,
-        model.decoder.embedding.tokens,
-        model.decoder.output,
-    )
+    target, output = decoder.embedding.tokens, decoder.output
     output.weight = target.weight
     if tie == "target":
         return
     path = "model.tie_embeddings"
+    if encoder.embedding is None:
+        raise ConfigError("'all' needs an encoder that embeds tokens; set 'target' or 'none'", path)
+    source = encoder.embedding.tokens
     if not shared_vocabulary:
         raise ConfigError("'all' needs one vocabulary for both sides: set tokenizer.joint=true, or tie 'target'", path)
     widths = source.embedding_dim, target.embedding_dim

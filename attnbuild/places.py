@@ -14,7 +14,7 @@ from attnbuild.attention.place import PlaceKind
 from attnbuild.attention.presets import load_preset, preset_names
 from attnbuild.attention.spec import AttentionSpec
 from attnbuild.errors import ConfigError, Problem
-from attnbuild.registry import lookup, options_of
+from attnbuild.registry import KINDS, lookup, options_of
 from attnbuild.sections import INHERIT
 
 __all__ = ["FALLBACK", "PlaceChoice", "Places", "is_place_key", "resolve_places"]
@@ -65,8 +65,11 @@ class Places:
 
 
 def is_place_key(name: str) -> bool:
-    """Whether a key of an encoder's or decoder's section is a place for attention: not ``attention_dropout``."""
-    return name.removesuffix("_by_layer").endswith("attention")
+    """Whether a key of an encoder's or decoder's section is a place for attention.
+
+    ``attention_dropout`` is none, nor is ``feature_attention``, which chooses a part of another kind.
+    """
+    return name not in KINDS and name.removesuffix("_by_layer").endswith("attention")
 
 
 def resolve_places(config: Mapping[str, Any]) -> Places:
@@ -102,7 +105,7 @@ class _Resolver:
                 maker = lookup(part, self.config[part].get("type"))
             except ConfigError:
                 continue  # an unknown encoder or decoder is reported where its options are checked
-            kinds.update({f"{part}.{name}": kind for name, kind in getattr(maker, "places", {}).items()})
+            kinds.update({f"{part}.{name}": kind for name, kind in maker.places_for(self.config[part]).items()})
         return kinds
 
     def _section(self, path: str) -> dict[str, Any]:

@@ -47,10 +47,12 @@ KINDS: dict[str, str | None] = {
     "weighting": "attnbuild.attention.weightings",
     "position": "attnbuild.attention.positions",
     "encoder": "attnbuild.encoders",
+    "feature_attention": "attnbuild.feature_attention",
     "decoder": "attnbuild.decoders",
     "search": "attnbuild.generation",
     "tokenizer": "attnbuild.data.tokenizers",
     "data": "attnbuild.data.readers",
+    "augmentation": "attnbuild.augmentation",
     "optimizer": "attnbuild.training.optimizers",
     "scheduler": "attnbuild.training.schedulers",
     "callback": "attnbuild.training.callbacks",
@@ -67,7 +69,7 @@ _ATTENTION_PARTS = ("core", "score", "pattern", "weighting", "position")
 _TAKEN_NAMES = {
     *("type", "preset", *_ATTENTION_PARTS),
     *("heads", "kv_heads", "projections", "bias"),
-    *("dim", "memory_dim", "causal", "sequential", "layer"),
+    *("dim", "memory_dim", "causal", "sequential", "layer", "grid", "extra", "cells"),
 }
 
 _parts: dict[str, dict[str, Callable[..., Any]]] = {kind: {} for kind in KINDS}
@@ -149,7 +151,7 @@ def names(kind: str) -> list[str]:
     return sorted(_parts[kind])
 
 
-def lookup(kind: str, name: Any) -> Callable[..., Any]:
+def lookup(kind: str, name: Any) -> Any:
     """The part registered under a name.
 
     Raises:

@@ -10,9 +10,34 @@ from torch import Tensor, nn
 from attnbuild.attention.block import AttentionBlock
 from attnbuild.errors import ConfigError
 
-__all__ = ["Norm", "Residual", "require_width"]
+__all__ = ["DropPath", "Norm", "Residual", "require_width"]
 
 Norm = Literal["pre", "post"]
+
+
+class DropPath(nn.Module):
+    """Stochastic depth: in training, x b / (1 - p) with b ~ Bernoulli(1 - p) for each example (Huang et al. 2016, 3).
+
+    Scaled in training, where the paper scales in testing: the expectation is the same.
+
+    Args:
+        probability: p, of leaving a residual branch out.
+    """
+
+    def __init__(self, probability: float) -> None:
+        super().__init__()
+        self.probability = probability
+
+    def extra_repr(self) -> str:
+        return f"probability={self.probability}"
+
+    def forward(self, branch: Tensor) -> Tensor:
+        """(B, ...) -> (B, ...)."""
+        if not self.training or self.probability == 0:
+            return branch
+        stays = 1 - self.probability
+        kept = branch.new_empty(len(branch), *[1] * (branch.dim() - 1)).bernoulli_(stays)
+        return branch * kept / stays
 
 
 class Residual(nn.Module):
@@ -22,20 +47,23 @@ class Residual(nn.Module):
         dim: width of the states.
         norm: where the layer norm stands.
         dropout: probability of dropping a channel of f's output.
+        drop_path: probability of leaving f out for a whole example, in training.
         reads_input: whether f depends on x; a norm before an f that does not would never learn.
     """
 
-    def __init__(self, dim: int, *, norm: Norm, dropout: float, reads_input: bool = True) -> None:
+    def __init__(
+        self, dim: int, *, norm: Norm, dropout: float, drop_path: float = 0.0, reads_input: bool = True
+    ) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(dim) if reads_input or norm == "post" else nn.Identity()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout, self.drop_path = nn.Dropout(dropout), DropPath(drop_path)
         self.norm_first = norm == "pre"
 
     def forward(self, states: Tensor, sublayer: Callable[[Tensor], Tensor]) -> Tensor:
         """(B, N, dim) -> (B, N, dim)."""
         if self.norm_first:
-            return states + self.dropout(sublayer(self.norm(states)))
-        return self.norm(states + self.dropout(sublayer(states)))
+            return states + self.drop_path(self.dropout(sublayer(self.norm(states))))
+        return self.norm(states + self.drop_path(self.dropout(sublayer(states))))
 
 
 def require_width(attention: AttentionBlock, dim: int) -> AttentionBlock:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Lt
 
-__all__ = ["INHERIT", "SECTIONS", "Batch", "Model", "Paths", "Settings", "Trainer", "Validation"]
+__all__ = ["INHERIT", "SECTIONS", "Batch", "Image", "Model", "Paths", "Settings", "Trainer", "Validation"]
 
 
 #: The preset of a place that follows ``attention=``.
@@ -57,13 +57,32 @@ class Batch:
 
     Args:
         tokens: padded tokens in a training batch, on each side.
-        eval_tokens: the same in validation and test.
+        rows: most examples in a training batch; what counts for images, which have no tokens.
+        eval_tokens: as tokens, in validation and test.
+        eval_rows: as rows, in validation and test.
         max_length: longest training sentence in tokens; longer ones are dropped and counted.
     """
 
     tokens: Annotated[int, Ge(1)]
+    rows: Annotated[int, Ge(1)]
     eval_tokens: Annotated[int, Ge(1)]
+    eval_rows: Annotated[int, Ge(1)]
     max_length: Annotated[int, Ge(1)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Image:
+    """What images are made into before a model reads them.
+
+    Args:
+        size: height and width in pixels.
+        channels: 1 is grey, 3 is RGB.
+        fit: how an image of another shape becomes square: crop (the middle of it), stretch or pad.
+    """
+
+    size: Annotated[int, Ge(4)]
+    channels: Literal[1, 3]
+    fit: Literal["crop", "stretch", "pad"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,6 +159,7 @@ SECTIONS: dict[str, type] = {
     "model": Model,
     "validation": Validation,
     "batch": Batch,
+    "image": Image,
     "trainer": Trainer,
     "paths": Paths,
 }

@@ -40,6 +40,7 @@ CAPABILITIES = {
     "causal": "causal self-attention",
     "cross_attention": "cross-attention",
     "parallel": "all queries at once",
+    "sequence": "positions of a sequence, not cells of an image alone",
     "padding": "padding",
     "incremental": "token-by-token decoding",
     "linear_memory": "memory linear in length",
@@ -103,22 +104,24 @@ def _picture(name: str) -> str:
 def _commands(told: dict[str, Any]) -> str:
     """How to choose it: from the command line and from Python."""
     name, can = told["name"], told["capabilities"]
-    recurrent = "" if can["parallel"] else " encoder=rnn decoder=rnn"
+    beside = "" if can["parallel"] else " encoder=rnn decoder=rnn"
+    beside += "" if can["sequence"] else " task=classification encoder=vit"
     places = {
         "encoder/attention": can["self_attention"],
         "decoder/self_attention": can["self_attention"] and can["causal"],
         "decoder/cross_attention": can["cross_attention"],
     }
     serving = [place for place, serves in places.items() if serves]
-    lines = [f"attnbuild train attention={name}{recurrent}", f"attnbuild train {serving[-1]}={name}{recurrent}"]
+    lines = [f"attnbuild train attention={name}{beside}", f"attnbuild train {serving[-1]}={name}{beside}"]
     own = [option for option in told["options"] if option["name"] not in options_of(Heads)]
     settable = [option for option in own if type(option["default"]) is int]
     if settable:
         option, value = settable[0]["name"], settable[0]["default"]
-        lines.append(f"attnbuild train attention={name} attention.{option}={value}{recurrent}")
+        lines.append(f"attnbuild train attention={name} attention.{option}={value}{beside}")
     arguments = ["dim=256"]
     arguments += [] if can["self_attention"] else ["memory_dim=256"]
     arguments += [] if can["parallel"] else ["sequential=True"]
+    arguments += [] if can["sequence"] else ["grid=(16, 16)"]
     layer = f'layer = attnbuild.build_attention("{name}", {", ".join(arguments)})'
     bash = "\n".join(dict.fromkeys(lines))
     return f"Serves {_listed(serving)}.\n\n```bash\n{bash}\n```\n\n```python\nimport attnbuild\n\n{layer}\n```"
@@ -257,7 +260,8 @@ def keys_rated(name: str) -> str:
     pattern = spec.parts.get("pattern")
     if pattern is None or not pattern.maker.sparse:
         return "linear" if spec.capabilities.linear_memory else "all"
-    layer = build_attention(name, dim=64)
+    cells = {} if spec.capabilities.sequence else {"grid": (LENGTH // 64, 64)}
+    layer = build_attention(name, dim=64, **cells)
     head = torch.arange(layer.heads).view(-1, 1, 1)
     query = torch.arange(0, LENGTH, 61).view(-1, 1)  # a prime step, so that all places in a block are met
     return f"{layer.core.pattern.mask_mod(head, query, torch.arange(LENGTH)).double().sum(dim=-1).mean().item():.0f}"

@@ -40,11 +40,16 @@ SMALL = {
     "chunk_len": 4,
     "hash_buckets": 4,
     "rounds": 1,
+    "neighborhood": 3,
 }
+
+#: Rows and columns of the cells of an image, LENGTH in all.
+GRID = (4, LENGTH // 4)
 
 #: Titles of the kinds of places, and what ``build_attention`` calls them.
 KINDS: dict[str, dict[str, Any]] = {
     "encoder": {},
+    "encoder of images": {"grid": GRID},
     "decoder, causal": {"causal": True},
     "cross-attention": {"memory_dim": DIM},
     "cross-attention, step by step": {"memory_dim": DIM, "sequential": True},
@@ -64,7 +69,8 @@ def options(name: str) -> dict[str, Any]:
 def served(name: str) -> list[str]:
     """The kinds of places that a picture shows."""
     can = AttentionSpec.from_config(load_preset(name)).capabilities
-    places = {"encoder": can.self_attention, "decoder, causal": can.self_attention and can.causal}
+    encoder = "encoder" if can.sequence else "encoder of images"
+    places = {encoder: can.self_attention, "decoder, causal": can.self_attention and can.causal}
     cross = "cross-attention" if can.parallel else "cross-attention, step by step"
     return [kind for kind, is_served in {**places, cross: can.cross_attention}.items() if is_served]
 

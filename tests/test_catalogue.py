@@ -14,17 +14,19 @@ import torch
 from torch import Tensor
 
 import attnbuild
-from attnbuild.attention import load_preset
-from attnbuild.data.batching import PairBatch
+from attnbuild.attention import describe, load_preset
+from attnbuild.data.batching import Batch
 from attnbuild.data.tokenizers.vocabulary import BOS, EOS, PAD
 from attnbuild.generation.base import SearchPlace
 from attnbuild.generation.beam import Beam, length_penalty
+from attnbuild.inputs import Ends, TextInput
 from attnbuild.memory import Memory
 from attnbuild.model import EncoderDecoder, build_model, check_model
 from attnbuild.tasks.translation.task import Translation
 from attnbuild.training.task import TaskPlace
 
 VOCABULARY = 12
+ENDS = Ends(TextInput(VOCABULARY, PAD), VOCABULARY, shared_vocabulary=True)
 BEAM, ALPHA, EXTRA = 3, 0.6, 4
 STEPS, RATE = 12, 0.02
 
@@ -48,7 +50,7 @@ def each_with_each_decoder() -> list[Any]:
         pytest.param(given, id=f"{preset}-{decoder['type']}")
         for preset in attnbuild.list_names("attention")
         for decoder in (RNN, TRANSFORMER)
-        if not check_model(given := config_of(TRANSFORMER, decoder, preset))
+        if not check_model(given := config_of(TRANSFORMER, decoder, preset), ENDS)
     ]
 
 
@@ -70,13 +72,13 @@ def each_at_each_place() -> list[Any]:
         for (part, place), encoder, decoder in PLACES:
             given = config_of({**encoder, "layers": 2}, {**decoder, "layers": 2})
             given[part][place] = load_preset(preset)
-            if not check_model(given):
+            if not check_model(given, ENDS):
                 wiring = decoder.get("wiring", decoder["type"])
                 found.append(pytest.param(given, id=f"{preset}-{part}-{place}-{encoder['type']}-{wiring}"))
     return found
 
 
-def batch() -> PairBatch:
+def batch() -> Batch:
     """Six sentences of 1 to 5 words; a translation is the sentence backwards."""
     generator = torch.Generator().manual_seed(0)
     source, target = torch.full((6, 6), PAD), torch.full((6, 7), PAD)
@@ -84,15 +86,15 @@ def batch() -> PairBatch:
         words = torch.randint(4, VOCABULARY, (length,), generator=generator)
         source[row, : length + 1] = torch.tensor([*words.tolist(), EOS])
         target[row, : length + 2] = torch.tensor([BOS, *words.flip(0).tolist(), EOS])
-    return PairBatch(source, target, torch.arange(6))
+    return Batch(source, target, torch.arange(6))
 
 
 def model_of(given: dict[str, Any]) -> EncoderDecoder:
     torch.manual_seed(0)
-    return build_model(given, source_vocab=VOCABULARY, target_vocab=VOCABULARY, shared_vocabulary=True)
+    return build_model(given, ENDS)
 
 
-def train(model: EncoderDecoder, pairs: PairBatch, steps: int) -> tuple[float, float]:
+def train(model: EncoderDecoder, pairs: Batch, steps: int) -> tuple[float, float]:
     """The loss without smoothing, sampling and dropout, before and after."""
     task = Translation(TaskPlace({}, Path()))
     before = task.loss(model.eval(), pairs).total.item()
@@ -167,6 +169,7 @@ def test_every_preset_at_each_place_by_itself(given: dict[str, Any]) -> None:
 
 
 def test_every_preset_is_here() -> None:
-    """One that serves no model would be missing in silence."""
+    """One that serves no model of text would be missing in silence; those of images alone: tests/encoders/test_vit.py."""
     names = {case.values[0]["attention"]["preset"] for case in each_with_each_decoder()}
-    assert names == set(attnbuild.list_names("attention"))
+    of_text = {name for name in attnbuild.list_names("attention") if describe(name)["capabilities"]["sequence"]}
+    assert names == of_text

@@ -32,8 +32,11 @@ PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 FENCE = re.compile(r"(?P<before>[^\n]*)\n\n?```(?P<info>[^\n]*)\n(?P<body>.*?)```", re.DOTALL)
 
 #: What makes a command of the docs small. Sizes of the embedded data only where it is used.
-SMALL = ["debug=fast", "model.dim=16", "encoder.layers=1", "decoder.layers=1", "batch.tokens=256", "validation.maps=0"]
+SMALL = ["debug=fast", "model.dim=16", "batch.tokens=256", "batch.rows=8", "validation.maps=0"]
+SMALL_LAYERS = ["encoder.layers=1", "decoder.layers=1"]
 SMALL_DATA = ["data.train=200", "data.validation=8", "data.test=8"]
+#: Where the embedded data of a task, or other data, has no such sizes, or others.
+OTHER_SIZES = {"task=classification": [], "data=cldr_languages": ["data.train=400", *SMALL_DATA[1:]]}
 
 
 @dataclass
@@ -59,7 +62,7 @@ def fences(page: Path) -> list[Fence]:
 def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run for the commands that use one."""
     folder = tmp_path_factory.mktemp("docs")
-    assert main(["train", *SMALL, *SMALL_DATA, f"paths.outputs={folder}"]) == 0
+    assert main(["train", *SMALL, *SMALL_LAYERS, *SMALL_DATA, f"paths.outputs={folder}"]) == 0
     (summary,) = folder.rglob("summary.json")
     return summary.parent
 
@@ -89,11 +92,22 @@ def made_small(words: list[str]) -> list[str]:
     """A training command that ends in seconds."""
     if words[0] != "train" or any(word.startswith("resume=") for word in words):
         return words  # a resumed run is as small as it was
-    data = next((word for word in words if word.startswith(("data=", "experiment=multi30k"))), "data=cldr")
     small = [word for word in SMALL if not (word == "debug=fast" and any("debug=" in given for given in words))]
+    if not any(word.startswith(("task=", "experiment=", "recipe=")) for word in words):
+        small += SMALL_LAYERS
     if any(word.startswith("encoder.attention_by_layer") for word in words):
         small.remove("encoder.layers=1")
-    return [*words, *small, *(SMALL_DATA if data == "data=cldr" else [])]
+    return [*words, *small, *small_data(words)]
+
+
+def small_data(words: list[str]) -> list[str]:
+    """What makes embedded data small; none for data of one's own."""
+    for word in reversed(words):
+        if word in OTHER_SIZES:
+            return OTHER_SIZES[word]
+        if word.startswith(("data=", "data.root=")) or word in ("experiment=multi30k", "experiment=ucm_captions"):
+            return []
+    return SMALL_DATA
 
 
 def is_reachable(need: str) -> bool:
@@ -107,7 +121,8 @@ def test_commands_run(
     page: Path, run_folder: Path, workplace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The next page may bring a plugin of the same name.
-    sys.modules.pop("my_scores", None)
+    for plugin in ("my_scores", "my_tagging"):
+        sys.modules.pop(plugin, None)
     if "ATTNBUILD_DATA" not in os.environ and is_reachable("multi30k"):
         monkeypatch.setenv("ATTNBUILD_DATA", str(ROOT.parent / "shared" / "data"))
     said = ""

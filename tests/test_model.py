@@ -11,7 +11,9 @@ import torch
 
 import attnbuild
 from attnbuild.attention import load_preset
+from attnbuild.data.tokenizers.vocabulary import PAD
 from attnbuild.embedding import sinusoids
+from attnbuild.inputs import Ends, TextInput
 from attnbuild.memory import Memory
 from attnbuild.model import EncoderDecoder, build_model, check_model
 
@@ -28,6 +30,7 @@ PARTS = [
     ({"type": "rnn"}, {"type": "transformer"}),
 ]
 VOCABULARY = 20
+ENDS = Ends(TextInput(VOCABULARY, PAD), VOCABULARY, shared_vocabulary=True)
 
 
 def config(encoder: dict[str, Any], decoder: dict[str, Any], attention: str, tie: str = "all") -> dict[str, Any]:
@@ -42,7 +45,7 @@ def config(encoder: dict[str, Any], decoder: dict[str, Any], attention: str, tie
 
 def model_of(given: dict[str, Any]) -> EncoderDecoder:
     torch.manual_seed(0)
-    model = build_model(given, source_vocab=VOCABULARY, target_vocab=VOCABULARY, shared_vocabulary=True)
+    model = build_model(given, ENDS)
     return model.double().eval()
 
 
@@ -55,7 +58,7 @@ MODELS = [
     for (number, (encoder, decoder)), attention in itertools.product(
         enumerate(PARTS), attnbuild.list_names("attention")
     )
-    if not check_model(given := config(encoder, decoder, attention))
+    if not check_model(given := config(encoder, decoder, attention), ENDS)
 ]
 
 

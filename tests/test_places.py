@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from attnbuild.attention import load_preset
+from attnbuild.inputs import Ends, TextInput
 from attnbuild.model import check_model
 from attnbuild.places import resolve_places
 
@@ -26,7 +27,9 @@ def presets(given: dict[str, Any]) -> dict[str, str]:
 
 
 def problems(given: dict[str, Any]) -> list[tuple[str, str]]:
-    return [(problem.path, problem.message) for problem in check_model(given)]
+    joint = given.get("tokenizer", {}).get("joint", True)
+    found = check_model(given, Ends(TextInput(8, 0), 8, shared_vocabulary=joint))
+    return [(problem.path, problem.message) for problem in found]
 
 
 def test_one_word_serves_every_place_it_can() -> None:
@@ -102,7 +105,7 @@ def test_layers_may_differ() -> None:
          "encoder.layers", "'x': input should be a valid integer"),
         ({"encoder": {"attention": "window"}},
          "encoder.attention", "'window': expected a section of options; a preset is chosen with encoder/attention="),
-        ({"encoder": {"type": None}}, "encoder.type", "is missing; one of: rnn, transformer"),
+        ({"encoder": {"type": None}}, "encoder.type", "is missing; one of: cnn, "),
         ({"encoder": {"layres": 3}}, "encoder.layres", "did you mean 'layers'"),
         ({"encoder": {"type": "transfomer"}}, "encoder.type", "did you mean 'transformer'"),
     ],

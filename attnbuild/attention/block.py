@@ -11,8 +11,8 @@ from attnbuild.attention.heads import Heads
 from attnbuild.attention.parts import CorePlace, Parts
 from attnbuild.attention.place import HeadPlace, Place
 from attnbuild.attention.spec import AttentionSpec
-from attnbuild.attention.state import State
-from attnbuild.errors import ConfigError
+from attnbuild.attention.state import State, decoded
+from attnbuild.errors import ConfigError, DataError
 from attnbuild.memory import Memory, masked_mean
 
 __all__ = ["AttentionBlock"]
@@ -29,6 +29,7 @@ class AttentionBlock(nn.Module):
         place: where it stands.
         spec: what it is made of.
         out_dim: width of the output: ``dim`` with projections, ``memory_dim`` without.
+        max_len: the longest input that its core and all parts serve; None = any.
     """
 
     def __init__(self, place: Place, spec: AttentionSpec) -> None:
@@ -50,7 +51,7 @@ class AttentionBlock(nn.Module):
         )
         self.value_projection = _linear(place.memory_dim, remembered, bias) if self.split_heads else nn.Identity()
         self.out_projection = _linear(inner, place.dim, bias) if projected else nn.Identity()
-        self.core = self._build_core(
+        self.core, self.max_len = self._build_core(
             width if self.split_heads else place.dim, width if self.split_heads else place.memory_dim
         )
 
@@ -78,7 +79,8 @@ class AttentionBlock(nn.Module):
                 f"{self.kv_heads} key heads do not divide {self.heads} heads", f"{self.place.name}.kv_heads"
             )
 
-    def _build_core(self, query_dim: int, key_dim: int) -> Core:
+    def _build_core(self, query_dim: int, key_dim: int) -> tuple[Core, int | None]:
+        """The core, and the longest input of the core and its parts."""
         heads = HeadPlace(
             **vars(self.place),
             heads=self.heads,
@@ -88,7 +90,9 @@ class AttentionBlock(nn.Module):
             value_dim=key_dim,
         )
         built = {kind: part.build(heads) for kind, part in self.spec.parts.items()}
-        return self.spec.core.build(CorePlace(**vars(heads), parts=Parts(**built) if built else None))
+        core = self.spec.core.build(CorePlace(**vars(heads), parts=Parts(**built) if built else None))
+        limits = (getattr(part, "max_len", None) for part in (core, *built.values()))
+        return core, min((limit for limit in limits if limit is not None), default=None)
 
     def forward(
         self,
@@ -114,6 +118,7 @@ class AttentionBlock(nn.Module):
         Raises:
             ConfigError: memory given to a layer built for self-attention, or missing from one for
                 cross-attention; a mask that is not bool.
+            DataError: the input is longer than ``max_len``.
         """
         if key_padding_mask is not None and key_padding_mask.dtype != torch.bool:
             raise ConfigError(
@@ -158,6 +163,8 @@ class AttentionBlock(nn.Module):
             attended, state = self.core.recall(self._queries(beams), state, need_weights)
             attended = _one_row_a_query(attended)
         else:
+            if self.max_len is not None:
+                self._require_length(decoded(state) + 1)
             key, value = self._project(query)
             attended, state = self.core.extend(self._queries(query), key, value, state, need_weights)
         return self._merge(attended), state
@@ -172,7 +179,16 @@ class AttentionBlock(nn.Module):
 
     def _keys_and_values(self, memory: Memory) -> tuple[Tensor, Tensor, Tensor | None]:
         seen = self.core.see(memory)
+        self._require_length(seen.states.shape[1])
         return *self._project(seen.states), seen.key_padding_mask
+
+    def _require_length(self, length: int) -> None:
+        if self.max_len is not None and length > self.max_len:
+            option = f"{self.spec.path}.max_len"
+            raise DataError(
+                f"{self.place.name}: an input of {length} positions is longer than {option}={self.max_len}, and others "
+                f"may be longer still: set {option} to the longest there is and train again, or leave long inputs out"
+            )
 
     def _merge(self, attended: Attended) -> Attended:
         merged = attended.values.transpose(1, 2).flatten(2)

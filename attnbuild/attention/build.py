@@ -24,6 +24,8 @@ def build_attention(
     causal: bool = False,
     sequential: bool = False,
     layer: int = 0,
+    grid: tuple[int, int] | None = None,
+    extra: int = 0,
     **options: Any,
 ) -> AttentionBlock:
     """Build an attention layer.
@@ -36,6 +38,8 @@ def build_attention(
         causal: position i may not see j > i (self-attention only).
         sequential: queries come one by one, as in a recurrent decoder; some attentions serve nowhere else.
         layer: index of the layer, for attentions that differ by layer.
+        grid: (height, width) where the positions are cells of an image, row by row.
+        extra: positions before the first cell: a class token.
         **options: any option of the attention: ``heads=8, window=16``.
 
     Returns:
@@ -55,7 +59,8 @@ def build_attention(
     if cross and causal:
         raise ConfigError("cross-attention has no order of its own to be causal in: leave out causal or memory_dim")
     width = dim if memory_dim is None else memory_dim
-    place = Place("attention", dim, width, layer, cross=cross, causal=causal, sequential=sequential)
+    kind = {"cross": cross, "causal": causal, "sequential": sequential, "cells": grid is not None}
+    place = Place("attention", dim, width, layer, grid, extra, **kind)
     return build_block(AttentionSpec.from_config({**config, **options}), place)
 
 

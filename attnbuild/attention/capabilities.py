@@ -24,6 +24,7 @@ class Capabilities:
         cross_attention: may attend from one sequence to another.
         causal: position i can be kept from seeing j > i.
         padding: a key padding mask is honoured.
+        sequence: serves where positions are no cells of an image.
         parallel: all queries can be known before the first is answered; without it only a recurrent decoder serves.
         incremental: ``step`` gives, token by token, what ``forward`` gives at once.
         weights: ``distribution``: rows sum to 1 and make the output; ``effective``: they reproduce
@@ -37,6 +38,7 @@ class Capabilities:
     cross_attention: bool = True
     causal: bool = True
     padding: bool = True
+    sequence: bool = True
     parallel: bool = True
     incremental: bool = True
     weights: Literal["distribution", "effective", "none"] = "distribution"
@@ -49,6 +51,7 @@ class Capabilities:
         needs = ["cross_attention" if place.cross else "self_attention"]
         needs += ["causal"] if place.causal else []
         needs += [] if place.sequential else ["parallel"]
+        needs += [] if place.cells else ["sequence"]
         for name in needs:
             if not getattr(self, name):
                 return self.reasons.get(name, f"has no {name.replace('_', '-')}")

@@ -15,11 +15,13 @@ class PlaceKind:
         cross: attends to another sequence.
         causal: position i may not see j > i.
         sequential: queries come one by one, each after the last one's outcome, as in a recurrent decoder.
+        cells: positions are the cells of an image.
     """
 
     cross: bool = False
     causal: bool = False
     sequential: bool = False
+    cells: bool = False
 
 
 @dataclass(frozen=True)
@@ -31,12 +33,16 @@ class Place(PlaceKind):
         dim: width of the queries, and of the output where projections are used.
         memory_dim: width of what is attended to; equal to ``dim`` in self-attention.
         layer: index of the layer, from 0.
+        grid: (height, width) where positions are ``cells``, row by row.
+        extra: positions before the first cell: a class token.
     """
 
     name: str
     dim: int
     memory_dim: int
     layer: int = 0
+    grid: tuple[int, int] | None = None
+    extra: int = 0
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from typing import Any
 
 from attnbuild.attention.capabilities import Capabilities, combine
 from attnbuild.attention.heads import Heads
-from attnbuild.errors import ConfigError, Problem, did_you_mean
+from attnbuild.attention.presets import load_preset, preset_names
+from attnbuild.errors import ConfigError, Problem, did_you_mean, listed
 from attnbuild.registry import Option, check_value, lookup, names, options_of
 
 __all__ = ["PART_DEFAULTS", "AttentionSpec", "Part"]
@@ -43,12 +44,14 @@ class AttentionSpec:
         core: the core and its options.
         parts: the core's parts by kind; empty for cores that take none.
         block: the options of the block around the core (heads, projections, ...).
+        path: the config path that holds its options: ``attention``, or the place that has its own.
     """
 
     preset: str
     core: Part
     parts: dict[str, Part]
     block: dict[str, Any]
+    path: str = "attention"
 
     @property
     def capabilities(self) -> Capabilities:
@@ -100,7 +103,7 @@ class _Reader:
         if core is None:
             return None
         parts = self._parts(core)
-        spec = AttentionSpec(self.preset, core, parts, {})
+        spec = AttentionSpec(self.preset, core, parts, {}, self.path)
         for name, value in self.config.items():
             self._route(spec, name, value)
         if not self.problems:
@@ -163,10 +166,19 @@ class _Reader:
 
 
 def _owner_elsewhere(name: str, spec: AttentionSpec) -> str:
-    """Advice for an option that exists, but belongs to a part that was not chosen."""
-    for kind in PART_DEFAULTS:
-        for other in names(kind):
-            if name in options_of(lookup(kind, other)):
-                chosen = spec.parts[kind].name if kind in spec.parts else None
-                return f"it belongs to {kind} {other!r}" + (f", and {kind} is {chosen!r} here" if chosen else "")
-    return ""
+    """Advice for an option that exists, but not here: the presets that have it, or parts that bring it."""
+    presets = [preset for preset in preset_names() if _declares(load_preset(preset), name)]
+    advice = [f"it is an option of the preset{'s' * (len(presets) > 1)}:{listed(presets)}"] if presets else []
+    for kind, part in spec.parts.items():
+        able = [repr(other) for other in names(kind) if name in options_of(lookup(kind, other))]
+        if able:
+            advice.append(f"it belongs to {kind} {' and '.join(able)}, and {kind} is {part.name!r} here")
+    return ";\n".join(advice)
+
+
+def _declares(config: Mapping[str, Any], option: str) -> bool:
+    """Whether a part of a shipped preset has an option; the block's are everyone's."""
+    core = lookup("core", config.get("type", "soft"))
+    accepted = getattr(core, "part_kinds", ())
+    parts = [lookup(kind, config.get(kind, default)) for kind, default in PART_DEFAULTS.items() if kind in accepted]
+    return any(option in options_of(part) for part in (core, *parts))

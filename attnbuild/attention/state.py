@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Protocol, Self, cast
 
 import torch
 from torch import Tensor
 
-__all__ = ["CacheState", "MemoryState", "State", "per_row", "per_sentence"]
+__all__ = ["CacheState", "MemoryState", "State", "decoded", "per_row", "per_sentence"]
 
 
 def per_sentence(**kwargs: Any) -> Any:
@@ -36,7 +36,8 @@ class State:
         """A state that holds the given rows and sentences (1-d index tensors; None = all, as they are).
 
         Raises:
-            TypeError: a tensor is in a field without a tag, and would silently stay with the wrong rows.
+            TypeError: a tensor is in a field without a tag, or in a tuple or dict, and would silently stay with the
+                wrong rows.
         """
         changed: dict[str, Any] = {}
         for item in dataclasses.fields(self):
@@ -52,7 +53,17 @@ class State:
                 changed[item.name] = value.select(rows=rows, sentences=sentences)
             elif isinstance(value, list):
                 changed[item.name] = [part.select(rows=rows, sentences=sentences) for part in value]
+            elif isinstance(value, (tuple, dict)) and _holds_tensors(value):
+                raise TypeError(
+                    f"{type(self).__name__}.{item.name} holds tensors in a {type(value).__name__}: make it "
+                    "a State, or a list of them"
+                )
         return dataclasses.replace(self, **changed)
+
+
+def _holds_tensors(values: tuple[Any, ...] | dict[Any, Any]) -> bool:
+    members = values.values() if isinstance(values, dict) else values
+    return any(isinstance(member, (Tensor, State)) for member in members)
 
 
 @dataclass
@@ -91,6 +102,18 @@ class CacheState(State):
 
     def append(self, key: Tensor, value: Tensor, reach: int | None) -> CacheState:
         """With one more position, (R, kv_heads, 1, D) each; keeps what ``reach`` positions back can see."""
-        keys, values = torch.cat([self.key, key], dim=2), torch.cat([self.value, value], dim=2)
+        # What was begun in single precision goes on in what autocast makes: half the memory, and no copy each step.
+        keys = torch.cat([self.key.to(key.dtype), key], dim=2)
+        values = torch.cat([self.value.to(value.dtype), value], dim=2)
         excess = 0 if reach is None else max(0, keys.shape[2] - (reach + 1))
         return CacheState(keys[:, :, excess:], values[:, :, excess:], self.first + excess)
+
+
+def decoded(state: State) -> int:
+    """How many positions a state of self-attention has seen: each such state knows its ``length``."""
+    return cast(_Growing, state).length
+
+
+class _Growing(Protocol):
+    @property
+    def length(self) -> int: ...

@@ -2,32 +2,64 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import nn
 
     from attnbuild.attention.backends.base import Need
 
-__all__ = ["backend_rows", "print_backends"]
+__all__ = ["Choice", "chosen_backends", "print_backends"]
 
 #: Lengths that are looked at.
 LENGTHS = tuple(1 << power for power in range(5, 15))
 
 
-def print_backends(model: nn.Module) -> None:
+@dataclass(frozen=True)
+class Choice:
+    """What runs at a place, or at one of its layers where they differ.
+
+    Attributes:
+        place: ``encoder.attention``.
+        layer: index of the layer; None: all of them.
+        device: where.
+        changes: from which length on which backend serves, and why; the first from whatever length.
+    """
+
+    place: str
+    layer: int | None
+    device: str
+    changes: tuple[tuple[int, str, str], ...]
+
+    def row(self) -> tuple[str, str, str]:
+        """For people: the place, ``sdpa, from 512 blocksparse (cpu)``, the reasons."""
+        names = [name if length == LENGTHS[0] else f"from {length} {name}" for length, name, _ in self.changes]
+        place = self.place.replace(".", "/") + ("" if self.layer is None else f" {self.layer}")
+        reasons = dict.fromkeys(why for _, _, why in self.changes)
+        return place, f"{', '.join(names)} ({self.device})", "; ".join(reasons)
+
+    def record(self) -> dict[str, Any]:
+        """For programs."""
+        backends = [
+            {"from_length": 1 if length == LENGTHS[0] else length, "backend": name, "why": why}
+            for length, name, why in self.changes
+        ]
+        return {"place": self.place, "layer": self.layer, "device": self.device, "backends": backends}
+
+
+def print_backends(chosen: Sequence[Choice]) -> None:
     """One row a place, or a layer where the layers of a place differ; cores that run in one way alone have none."""
     from attnbuild.cli.tables import console, table
 
-    rows = backend_rows(model)
-    if rows:
-        console().print(table(("place", "backend", "why"), rows))
+    if chosen:
+        console().print(table(("place", "backend", "why"), [choice.row() for choice in chosen]))
         print()
 
 
-def backend_rows(model: nn.Module) -> list[tuple[str, str, str]]:
-    """(place, which backend from which length, why), for training on the device at hand."""
+def chosen_backends(model: nn.Module) -> list[Choice]:
+    """For training on the device at hand."""
     import torch
 
     from attnbuild.attention.block import AttentionBlock
@@ -35,22 +67,21 @@ def backend_rows(model: nn.Module) -> list[tuple[str, str, str]]:
     from attnbuild.attention.core.soft import Soft
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    told: dict[str, list[tuple[str, str]]] = {}
+    by_place: dict[str, list[Choice]] = {}
     for block in model.modules():
         if isinstance(block, AttentionBlock) and isinstance(block.core, (Soft, Longformer)):
-            row = _explain(block.core.need(), getattr(block.core, "backend", "auto"), device)
-            told.setdefault(block.place.name.replace(".", "/"), []).append(row)
-    rows = []
-    for place, layers in told.items():
-        if len(set(layers)) == 1:
-            rows.append((place, *layers[0]))
-        else:
-            rows += [(f"{place} {layer}", *row) for layer, row in enumerate(layers)]
-    return rows
+            changes = _changes(block.core.need(), getattr(block.core, "backend", "auto"), device)
+            layers = by_place.setdefault(block.place.name, [])
+            layers.append(Choice(block.place.name, len(layers), device, changes))
+    chosen = []
+    for layers in by_place.values():
+        alike = len({choice.changes for choice in layers}) == 1
+        chosen += [replace(layers[0], layer=None)] if alike else layers
+    return chosen
 
 
-def _explain(need: Need, backend: str, device: str) -> tuple[str, str]:
-    """``sdpa, from 512 blocksparse`` and the reasons of each."""
+def _changes(need: Need, backend: str, device: str) -> tuple[tuple[int, str, str], ...]:
+    """Where on the way to greater lengths another backend takes over, and its reason there."""
     from attnbuild.attention.backends.choose import BACKENDS, Chosen, choose
 
     changes: list[tuple[int, Chosen]] = []
@@ -60,5 +91,4 @@ def _explain(need: Need, backend: str, device: str) -> tuple[str, str]:
         chosen = Chosen(backend, "named in the config") if named else choose(at)
         if not changes or changes[-1][1].name != chosen.name:
             changes.append((length, chosen))
-    names = [chosen.name if length == LENGTHS[0] else f"from {length} {chosen.name}" for length, chosen in changes]
-    return f"{', '.join(names)} ({device})", "; ".join(dict.fromkeys(chosen.why for _, chosen in changes))
+    return tuple((length, chosen.name, chosen.why) for length, chosen in changes)

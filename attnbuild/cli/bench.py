@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from hydra.core.config_loader import ConfigLoader
     from hydra.core.override_parser.types import Override
 
+    from attnbuild.attention.block import AttentionBlock
     from attnbuild.measure.layers import Bench
     from attnbuild.measure.race import Figures
 
@@ -214,7 +215,8 @@ def _measure(asked: _Asked) -> int:
         max(settings.lengths),
         asked.options,
     )
-    refused = _refused(bench, asked.presets)
+    built, refused = _build(bench, asked.presets)
+    raised = {} if "max_len" in asked.options else _raised(asked.presets, built)
     entrants = {
         name: lambda length, config=config: bench.call(config, length)
         for name, config in asked.presets.items()
@@ -226,18 +228,32 @@ def _measure(asked: _Asked) -> int:
     with _progress() as tell:
         race = Race(entrants, repeats=settings.repeats, limit_s=settings.limit_s, device=settings.device, tell=tell)
         figures = race.run(settings.lengths)
-    return _Report(asked, refused, figures).give()
+    return _Report(asked, refused, raised, figures).give()
 
 
-def _refused(bench: Bench, presets: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """The presets that cannot serve here, with the reason."""
-    refused = {}
+def _build(bench: Bench, presets: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, AttentionBlock], dict[str, str]]:
+    """The layers of the presets that can serve here, and why the others cannot."""
+    built, refused = {}, {}
     for name, config in presets.items():
         try:
-            bench.build(config)
+            built[name] = bench.build(config)
         except ConfigError as error:
             refused[name] = "; ".join(problem.message for problem in error.problems)
-    return refused
+    return built, refused
+
+
+def _raised(presets: Mapping[str, Mapping[str, Any]], built: Mapping[str, AttentionBlock]) -> dict[str, int]:
+    """The longest input of presets that had to be built for longer ones, as it was."""
+    from attnbuild.attention.spec import AttentionSpec
+    from attnbuild.measure.layers import declared_options
+
+    raised = {}
+    for name, layer in built.items():
+        config = presets[name]
+        own = config.get("max_len", declared_options(AttentionSpec.from_config(config)).get("max_len"))
+        if own is not None and layer.max_len is not None and own < layer.max_len:
+            raised[name] = own
+    return raised
 
 
 def _progress() -> Any:
@@ -260,11 +276,18 @@ class _Report:
     Args:
         asked: what was measured.
         refused: presets that could not serve.
+        raised: the longest input that presets came with, of those that were built for a longer one.
         figures: by preset and length.
     """
 
-    def __init__(self, asked: _Asked, refused: dict[str, str], figures: dict[tuple[str, int], Figures]) -> None:
-        self.asked, self.refused, self.figures = asked, refused, figures
+    def __init__(
+        self,
+        asked: _Asked,
+        refused: dict[str, str],
+        raised: dict[str, int],
+        figures: dict[tuple[str, int], Figures],
+    ) -> None:
+        self.asked, self.refused, self.raised, self.figures = asked, refused, raised, figures
         self.lengths = sorted(set(asked.settings.lengths))
         self.curves = {name: self._curve(name) for name in asked.presets if name not in refused}
         self.curves = {name: points for name, points in self.curves.items() if points}
@@ -285,7 +308,11 @@ class _Report:
             from attnbuild.measure.record import draw_growth
 
             draw_growth(folder / "bench.png", self.curves, self._title())
-        print(f"\n{self._title()}; exponents over the longest three lengths\nwritten to {folder}")
+        if self.raised:
+            print(
+                f"max_len was raised to {self.lengths[-1]}: {', '.join(f'{n} ({m})' for n, m in self.raised.items())}"
+            )
+        print(f"\n{self._title()}{self._fitted_over()}\nwritten to {folder}")
         return int(any(figures.failed for figures in self.figures.values()))
 
     def _title(self) -> str:
@@ -296,6 +323,12 @@ class _Report:
             f"{place}, {passes}: {asked.batch} x length x {asked.dim}, {asked.heads} heads, "
             f"{asked.dtype} on {asked.device}"
         )
+
+    def _fitted_over(self) -> str:
+        """What the exponents are of, where there is one."""
+        longest = max(map(len, self.curves.values()), default=0)
+        over = {0: "", 1: "", 2: "; exponents over two lengths"}
+        return over.get(longest, "; exponents over the longest three lengths")
 
     def _curve(self, name: str) -> list[tuple[int, float, float]]:
         known = ((length, self.figures[name, length]) for length in self.lengths)
@@ -312,7 +345,7 @@ class _Report:
         points = {length: (seconds, peak) for length, seconds, peak in self.curves[name]}
         times = [f"{points[at][0] * 1e3:.4g}" if at in points else "-" for at in self.lengths]
         peaks = [f"{points[at][1] / 2**20:.4g}" if at in points else "-" for at in self.lengths]
-        fitted = ["" if math.isnan(value) else f"{value:.2f}" for value in self._exponents(name)]
+        fitted = ["-" if math.isnan(value) else f"{value:.2f}" for value in self._exponents(name)]
         return [[name, "ms", *times, fitted[0]], ["", "MB", *peaks, fitted[1]]]
 
     def _left_out(self) -> list[tuple[str, str]]:
@@ -337,6 +370,7 @@ class _Report:
             "options": self.asked.options,
             "versions": versions(),
             "machine": machine(self.asked.settings.device),
+            "raised": {name: {"max_len": [before, self.lengths[-1]]} for name, before in self.raised.items()},
             "left_out": [{"case": what, "reason": reason} for what, reason in left_out],
             "rows": rows,
         }

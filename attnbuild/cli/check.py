@@ -20,6 +20,7 @@ _PARTS = {
     "task": "task",
     "data": "data",
     "tokenizer": "tokenizer",
+    "augmentation": "augmentation",
     "optimizer": "optimizer",
     "scheduler": "scheduler",
     "search": "search",
@@ -33,7 +34,7 @@ _PARTS_BY_NAME = {"callbacks": "callback", "logger": "logger"}
 _MODEL = ("encoder", "decoder", "attention")
 
 
-def require_right(config: Mapping[str, Any]) -> None:
+def require_right(config: dict[str, Any]) -> None:
     """Refuse a resolved config that cannot be built.
 
     Raises:
@@ -44,7 +45,7 @@ def require_right(config: Mapping[str, Any]) -> None:
         raise ConfigError(problems)
 
 
-def check_config(config: Mapping[str, Any]) -> list[Problem]:
+def check_config(config: dict[str, Any]) -> list[Problem]:
     """Everything that is wrong with a resolved config; no problems where it can be built.
 
     Args:
@@ -65,11 +66,32 @@ def check_config(config: Mapping[str, Any]) -> list[Problem]:
         if key not in broken:
             for name, options in config[key].items():
                 problems += _check_named(kind, str(name), options, f"{key}.{name}")
-    if not broken.intersection(_MODEL):
-        from attnbuild.model import check_model
+    return problems + _check_together(config, broken, whole=not problems)
 
-        problems += check_model(config, assemble=not problems)
-    return problems
+
+def _check_together(config: dict[str, Any], broken: set[str], whole: bool) -> list[Problem]:
+    """What only shows when sections are taken together: task and data, encoder, decoder and attentions.
+
+    Args:
+        config: the resolved config.
+        broken: keys whose sections cannot be read at all.
+        whole: whether every section is right by itself.
+    """
+    from attnbuild.inputs import Ends, TextInput
+    from attnbuild.model import check_model
+    from attnbuild.training.checkpoint import build_task
+
+    ends, problems = Ends(TextInput(8, 0), 8), []
+    if whole:
+        try:
+            task = build_task(config)
+            problems = task.check()
+            ends = task.sketch()
+        except ConfigError as error:
+            return list(error.problems)
+    if problems or broken.intersection(_MODEL):
+        return problems
+    return check_model(config, ends, assemble=whole)
 
 
 def _check_top_level(config: Mapping[str, Any]) -> list[Problem]:

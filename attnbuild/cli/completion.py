@@ -19,7 +19,7 @@ __all__ = ["run"]
 _WORDS = {
     "test": ["run="],
     "predict": ["run=", "input=", "output="],
-    "show": ["length=", "sentences="],
+    "show": ["length=", "sentences=", "--json"],
 }
 
 
@@ -49,6 +49,8 @@ def _query(words: Sequence[str], line: str) -> None:
         own = [word for word in _WORDS.get(command, []) if word.startswith(begun)]
         if own:
             print(" ".join(own))
+        if begun.startswith("-"):
+            return  # Hydra completes overrides, and knows no flags
         typed.remove(command)
         _complete_overrides(words, typed, begun)
 
@@ -56,8 +58,9 @@ def _query(words: Sequence[str], line: str) -> None:
 def _complete_list(typed: Sequence[str], begun: str) -> None:
     from attnbuild.cli.listing import kinds
 
-    if len(typed) == 1:
-        print(" ".join(kind for kind in kinds() if kind.startswith(begun)))
+    if len(typed) == 1 or begun.startswith("-"):
+        offered = ["--json"] if begun.startswith("-") else kinds()
+        print(" ".join(word for word in offered if word.startswith(begun)))
 
 
 def _complete_bench(words: Sequence[str], typed: Sequence[str], begun: str) -> None:
@@ -84,9 +87,9 @@ def _complete_overrides(words: Sequence[str], typed: Sequence[str], begun: str) 
     from attnbuild.cli.compose import open_loader
     from attnbuild.cli.names import check_names
 
-    flags = parse_flags(typed)
     own = tuple(word for words in _WORDS.values() for word in words)
-    overrides = [word for word in flags.overrides if not word.startswith(own)]
+    flags = parse_flags([word for word in typed if not word.startswith(own)])
+    overrides = flags.overrides
     with open_loader(flags.config_dir, flags.overrides) as loader:
         passed = check_names(loader, overrides, multirun=True)
     folder = [] if flags.config_dir is None else ["--config-dir", flags.config_dir]

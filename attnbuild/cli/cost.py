@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from attnbuild.errors import AttnbuildError, ConfigError, Problem
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from attnbuild.inputs import Ends, Input
+    from attnbuild.measure.places import Cost
     from attnbuild.model import EncoderDecoder
 
-__all__ = ["HELP", "Size", "assemble", "print_cost", "read_size"]
+__all__ = ["HELP", "Size", "assemble", "cost_record", "count_cost", "print_cost", "read_size"]
 
 HELP = """\
-  length=64          tokens of each sentence, for FLOPs and memory
-  sentences=8        how many sentences"""
+  length=64          tokens of each text, for FLOPs and memory; images are of image.size
+  sentences=8        how many texts or images"""
 
 #: A model with more parameters is only built for real when a length was asked for.
 _LARGE = 200_000_000
+
+#: Names beside those of places.
+_REST, _WHOLE = "the rest", "whole model"
 
 
 @dataclass(frozen=True)
@@ -34,6 +41,9 @@ class Size:
     length: int = 64
     sentences: int = 8
     typed: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.sentences} sentences of {self.length} tokens"
 
 
 def read_size(words: Sequence[str]) -> tuple[Size, list[str]]:
@@ -57,74 +67,111 @@ def read_size(words: Sequence[str]) -> tuple[Size, list[str]]:
     return Size(**size, typed=bool(size)), rest
 
 
-def assemble(config: Mapping[str, Any], device: str) -> tuple[EncoderDecoder, int]:
-    """The model of a config, on a device, and the size of its vocabulary; no data is read."""
+def assemble(config: dict[str, Any], device: str) -> tuple[EncoderDecoder, Ends]:
+    """The model of a config, on a device, and what it reads and gives as far as is known without data."""
     import torch
 
-    from attnbuild.data.place import TokenizerPlace, default_cache_dir
     from attnbuild.model import build_model
-    from attnbuild.registry import build
+    from attnbuild.training.checkpoint import build_task
 
-    tokenizer = build("tokenizer", TokenizerPlace(default_cache_dir()), config["tokenizer"], "tokenizer")
-    size = tokenizer.size_hint()
-    joint = config["tokenizer"].get("joint", True)
+    ends = build_task(config).sketch()
     with torch.device(device):
-        return build_model(config, source_vocab=size, target_vocab=size, shared_vocabulary=joint), size
+        return build_model(config, ends), ends
 
 
-def print_cost(config: Mapping[str, Any], size: Size, parameters: int) -> None:
-    """FLOPs and memory of a training step's forward and backward pass, of the model and its places.
+def count_cost(config: dict[str, Any], size: Size, parameters: int) -> dict[str, Cost] | str:
+    """FLOPs and memory of a training step's forward and backward pass, or why they were not counted.
 
     Args:
         config: the resolved config.
         size: of the batch.
         parameters: of the model.
+
+    Returns:
+        By place (``encoder.attention``), of ``the rest`` and of the ``whole model``, in this order.
     """
+    if parameters > _LARGE and not size.typed:
+        return f"cost was not counted, as the model is large; to count it on {size}: length={size.length}"
+    try:
+        return _count(config, size)
+    except AttnbuildError as error:
+        return f"cost cannot be counted on {size}: {error}"
+
+
+def print_cost(counted: dict[str, Cost] | str, size: Size) -> None:
+    """What ``count_cost`` found, as a table."""
     from attnbuild.cli.tables import console, table
 
-    batch = f"{size.sentences} sentences of {size.length} tokens"
-    if parameters > _LARGE and not size.typed:
-        print(f"\ncost was not counted, as the model is large; to count it on {batch}: length={size.length}")
+    if isinstance(counted, str):
+        print(f"\n{counted}")
         return
-    try:
-        rows = _rows(config, size)
-    except AttnbuildError as error:
-        print(f"\ncost cannot be counted on {batch}: {error}")
-        return
-    print(f"\ncost of a forward and a backward pass over {batch}, counted and measured on this CPU in fp32:\n")
+    print(f"\ncost of a forward and a backward pass over {size}, counted and measured on this CPU in fp32:\n")
     columns = ("place", "forward GFLOP", "backward GFLOP", "kept for backward MB", "peak MB")
-    console().print(table(columns, rows))
+    console().print(table(columns, [_row(name.replace(".", "/"), cost) for name, cost in counted.items()]))
     print(
         "\nFLOPs are those of matrix products, convolutions and fused attention. A place's peak is its largest layer's."
     )
 
 
-def _rows(config: Mapping[str, Any], size: Size) -> list[Sequence[str]]:
+def cost_record(counted: dict[str, Cost] | str, size: Size) -> dict[str, Any]:
+    """The same for programs: operations and bytes, or ``problem``."""
+    record: dict[str, Any] = {"sentences": size.sentences, "length": size.length}
+    if isinstance(counted, str):
+        return {**record, "problem": counted}
+    units = {"forward": "flops", "backward": "flops", "kept": "bytes", "peak": "bytes"}
+    rows = {
+        name: {f"{what}_{unit}": getattr(cost, what) for what, unit in units.items()} for name, cost in counted.items()
+    }
+    del rows[_REST]["peak_bytes"]  # of what is spread over the model there is none
+    return {**record, "whole": rows.pop(_WHOLE), "rest": rows.pop(_REST), "places": rows}
+
+
+def _row(name: str, cost: Cost) -> tuple[str, ...]:
+    return (
+        name,
+        f"{cost.forward / 1e9:.3g}",
+        f"{cost.backward / 1e9:.3g}",
+        f"{cost.kept / 2**20:.1f}",
+        f"{cost.peak / 2**20:.1f}" if cost.peak else "",
+    )
+
+
+def _count(config: dict[str, Any], size: Size) -> dict[str, Cost]:
     import torch
     import torch.nn.functional as F
 
     from attnbuild.measure.places import Cost, cost_by_place
 
     torch.manual_seed(0)
-    model, vocabulary = assemble(config, "cpu")
-    # The first ids are marks such as padding; a real token is any other.
-    source, target = torch.randint(min(4, vocabulary - 1), vocabulary, (2, size.sentences, size.length))
+    model, ends = assemble(config, "cpu")
+    source = _source(ends.source, size)
+    target = [_tokens(ends.outputs, size)] if ends.writes == "text" else []
 
     def loss() -> torch.Tensor:
-        return F.cross_entropy(model(source, target).flatten(0, 1), target.flatten())
+        logits = model(source, *target).flatten(0, -2)
+        return F.cross_entropy(logits, logits.new_zeros(len(logits), dtype=torch.long))
 
     whole, places = cost_by_place(model, loss)
     rest = Cost(whole.forward, whole.backward, whole.kept)
     for cost in places.values():
         rest = Cost(rest.forward - cost.forward, rest.backward - cost.backward, rest.kept - cost.kept)
-    named = {name.replace(".", "/"): cost for name, cost in places.items()}
-    return [
-        (
-            name,
-            f"{cost.forward / 1e9:.3g}",
-            f"{cost.backward / 1e9:.3g}",
-            f"{cost.kept / 2**20:.1f}",
-            f"{cost.peak / 2**20:.1f}" if cost.peak else "",
-        )
-        for name, cost in (named | {"the rest": rest, "whole model": whole}).items()
-    ]
+    return {**places, _REST: rest, _WHOLE: whole}
+
+
+def _source(source: Input, size: Size) -> Tensor:
+    """Random input of a kind."""
+    import torch
+
+    from attnbuild.inputs import TextInput
+
+    if isinstance(source, TextInput):
+        return _tokens(source.vocabulary, size)
+    shape = (size.sentences, source.channels, source.height, source.width)
+    return torch.randint(256, shape, dtype=torch.uint8)
+
+
+def _tokens(vocabulary: int, size: Size) -> Tensor:
+    """Random tokens. The first ids are marks such as padding; a real token is any other."""
+    import torch
+
+    return torch.randint(min(4, vocabulary - 1), vocabulary, (size.sentences, size.length))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -32,7 +33,7 @@ def run(words: Sequence[str]) -> int:
     )
     parser.error = refuse  # type: ignore[method-assign]
     parser.add_argument("kind", nargs="?", help="attention, a kind of part or a config group; none lists them")
-    parser.add_argument("glob", nargs="?", help="only names like this, with all that is known of them: 'luong*'")
+    parser.add_argument("glob", nargs="?", help="only names like this, with all that is known of each: 'luong*'")
     parser.add_argument("--json", action="store_true", help="for programs")
     given = parser.parse_args(list(words))
     if given.kind is None:
@@ -43,9 +44,14 @@ def run(words: Sequence[str]) -> int:
         json.dump(found, sys.stdout, indent=2, ensure_ascii=False)
         print()
         return 0
-    from attnbuild.cli.tables import print_details, print_overview
+    from attnbuild.cli.tables import print_details, print_kinds, print_overview
 
-    (print_details if given.glob else print_overview)(found)
+    if given.kind is None:
+        print_kinds({kind: _names(kind) for kind in kinds()}, hint="what there is of a kind: attnbuild list KIND")
+    elif given.glob:
+        print_details(found)
+    else:
+        print_overview(found, hint=f"all that is known of one: attnbuild list {given.kind} NAME")
     return 0
 
 
@@ -61,18 +67,28 @@ def entries(kind: str, glob: str = "*") -> list[dict[str, Any]]:
 
     Args:
         kind: one of ``kinds()``.
-        glob: which names.
+        glob: which names, in whatever case.
 
     Raises:
         ConfigError: there is no such kind, or nothing of that name.
     """
     if kind not in kinds():
-        raise ConfigError(f"there is no kind {kind!r} to list; {did_you_mean(kind, kinds())}")
+        raise ConfigError(f"there is no kind {kind!r} to list; {_meant(kind)}")
     known = _names(kind)
-    matching = [name for name in known if fnmatchcase(name, glob)]
+    matching = [name for name in known if fnmatchcase(name.lower(), glob.lower())]
     if not matching:
         raise ConfigError(f"there is no {kind} {glob!r}; {did_you_mean(glob, known)}")
     return [_entry(kind, name) for name in matching]
+
+
+def _meant(word: str) -> str:
+    """Advice for who typed ``attention=luong*``, the name of a choice without its kind, or what is neither."""
+    kind, equals, glob = word.partition("=")
+    meant = [(kind, glob)] if equals and kind in kinds() else []
+    if not equals:
+        meant = [(kind, name) for kind in kinds() for name in _names(kind) if name == word.lower()]
+    commands = [f"`attnbuild list {kind} {shlex.quote(name)}`" for kind, name in meant]
+    return f"type {' or '.join(commands)}" if commands else did_you_mean(word, kinds())
 
 
 def _names(kind: str) -> list[str]:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from attnbuild.cli.commands import COMMANDS
-from attnbuild.errors import AttnbuildError, ConfigError, did_you_mean
+from attnbuild.errors import AttnbuildError, ConfigError, did_you_mean, told
 
 __all__ = ["main"]
 
@@ -103,10 +103,8 @@ def _version() -> str:
 def _report(error: AttnbuildError | OSError, show_traceback: bool) -> int:
     if show_traceback:
         traceback.print_exception(error)
-    elif isinstance(error, OSError) and error.filename:
-        print(f"{error.filename}: {error.strerror}", file=sys.stderr)
     else:
-        print(error, file=sys.stderr)
+        print(told(error), file=sys.stderr)
     return error.exit_code if isinstance(error, AttnbuildError) else AttnbuildError.exit_code
 
 

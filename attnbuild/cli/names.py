@@ -6,7 +6,7 @@ Nothing here needs torch. Options and their values are round 2, ``check.py``.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.object_type import ObjectType
@@ -86,6 +86,7 @@ def check_names(loader: ConfigLoader, typed: Sequence[str], multirun: bool = Fal
     """
     names = known_names(loader)
     overrides, problems = read_overrides(typed, loader)
+    problems = [_with_key(problem, names) for problem in problems]
     for override in overrides:
         if is_choice(override, names.groups):
             problems += _check_choices(override, names)
@@ -97,6 +98,15 @@ def check_names(loader: ConfigLoader, typed: Sequence[str], multirun: bool = Fal
     if problems:
         raise ConfigError(problems)
     return [pass_on(override, names.groups, () if alone else names.in_defaults) for override in overrides]
+
+
+def _with_key(problem: Problem, names: Names) -> Problem:
+    """For who typed a choice alone, such as ``longformer``: the override that chooses it."""
+    word = problem.path.lower()
+    meant = [f"{group}={word}" for group in {*names.in_defaults} - {*PLACES} if word in names.groups[group]]
+    if not meant or "=" in problem.path:
+        return problem
+    return replace(problem, message=f"{problem.message}; did you mean {' or '.join(sorted(meant))}?")
 
 
 def _check_choices(override: Override, names: Names) -> list[Problem]:

@@ -1,4 +1,4 @@
-"""``attnbuild predict run=DIR input=FILE output=FILE``: use a trained run, one output a line of input."""
+"""``attnbuild predict run=DIR input=FILE``: use a trained run on lines of text or on images."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from attnbuild.cli.changes import read_changes
 __all__ = ["HELP", "run"]
 
 HELP = """\
-attnbuild predict run=DIR input=FILE|- output=FILE|- [OVERRIDE ...]: use a trained run.
+attnbuild predict run=DIR input=FILE|DIR|- [output=FILE|-] [explain=true] [OVERRIDE ...]: use a trained run.
 
   run=DIR            a run folder, or one of its checkpoints
-  input=FILE         one input a line; - is standard input
-  output=FILE        one output a line, in the same order; - is standard output
+  input=FILE         one text a line (two with a tab between them, for a model of pairs); - is standard input;
+                     for a model that reads images, an image or a folder of images
+  output=FILE        one output a line, in the same order; a name in .jsonl gets scores and alternatives too, one in
+                     .csv a table; - (the default) is standard output
+  explain=true       draws what the model attended to, one picture an input, in DIR/explained; explain=FOLDER: there
   search=...         another search: search=greedy, search.beam=10"""
 
 
@@ -29,9 +32,19 @@ def run(words: Sequence[str]) -> int:
     if {"-h", "--help"} & set(words):
         print(HELP)
         return 0
-    given, changes = read_changes(words, ["run", "input", "output"])
+    given, changes = read_changes(words, ["run", "input"], {"output": "-", "explain": "false"})
 
     from attnbuild.training.predict import predict_run
 
-    predict_run(Path(given["run"]), given["input"], given["output"], changes)
+    predict_run(Path(given["run"]), given["input"], given["output"], changes, _folder(given))
     return 0
+
+
+def _folder(given: dict[str, str]) -> Path | None:
+    """Where the pictures go; None where none are asked for."""
+    if given["explain"].lower() in ("false", "no", "0", ""):
+        return None
+    if given["explain"].lower() not in ("true", "yes", "1"):
+        return Path(given["explain"])
+    run = Path(given["run"])
+    return (run if run.is_dir() else run.absolute().parents[1]) / "explained"

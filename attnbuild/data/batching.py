@@ -1,4 +1,4 @@
-"""Batches by token budget: which sentences go together, in which order, on which rank."""
+"""Batches by token budget: which examples go together, in which order, on which rank."""
 
 from __future__ import annotations
 
@@ -12,24 +12,28 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from attnbuild.data.corpus import Corpus
-from attnbuild.data.tokenizers.vocabulary import BOS, EOS, PAD
+from attnbuild.data.sides.base import Side
 from attnbuild.errors import DataError
 
-__all__ = ["EvalBatches", "PairBatch", "TrainBatches", "collate", "pair_loader"]
+__all__ = ["Batch", "Chosen", "EvalBatches", "Examples", "TrainBatches", "example_loader"]
+
+#: A batch: its number in the training stream, None in evaluation, and the indices of its examples.
+Chosen = tuple[int | None, list[int]]
 
 
-class TrainBatches(Sampler[list[int]]):
+class TrainBatches(Sampler[Chosen]):
     """An endless stream of training batches: batch k depends on the seed and k alone.
 
     An epoch is cut into batches of similar length, each padded side within the budget; their order
-    and the choice among sentences of a length are drawn anew in every epoch, the number and shape
+    and the choice among examples of a length are drawn anew in every epoch, the number and shape
     of the batches stay. Batch 0 is the costliest, so that a budget too large for the memory shows
     at once. At step s, rank r takes batch s * world_size + r, over the ends of epochs, so every rank
-    has a batch at every step and no sentence is dropped.
+    has a batch at every step and no example is dropped.
 
     Args:
-        lengths: tokens of source and target, shape (pairs, 2).
+        widths: tokens of source and target, shape (examples, 2).
         tokens: budget of a side: rows x longest row, padding included.
+        rows: most examples in a batch.
         seed: with the number of the epoch, what the order is drawn from.
         rank: number of this process.
         world_size: number of processes.
@@ -41,31 +45,32 @@ class TrainBatches(Sampler[list[int]]):
 
     def __init__(
         self,
-        lengths: np.ndarray,
+        widths: np.ndarray,
         *,
         tokens: int,
+        rows: int,
         seed: int,
         rank: int = 0,
         world_size: int = 1,
         start_step: int = 0,
     ) -> None:
-        longest = lengths.max(axis=1, initial=0)
+        longest = widths.max(axis=1, initial=0)
         _check_fits(longest, tokens)
         self._seed = seed
         self._rank = rank
         self._world_size = world_size
         self._start_step = start_step
         self._widths = np.minimum(_round_up(longest), tokens)
-        widths = np.sort(self._widths)[::-1]
-        self._cuts = _cut(widths, tokens)
+        sorted_widths = np.sort(self._widths)[::-1]
+        self._cuts = _cut(sorted_widths, tokens, rows)
         # Rows times squared width: attention's part, which outgrows the others as sentences do.
-        self._costliest = int(np.argmax(np.diff(self._cuts) * widths[self._cuts[:-1]] ** 2))
+        self._costliest = int(np.argmax(np.diff(self._cuts) * sorted_widths[self._cuts[:-1]] ** 2))
         self._epoch = -1
         self._load_epoch(0)
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps in which all ranks together see every sentence once, rounded up."""
+        """Steps in which all ranks together see every example once, rounded up."""
         return math.ceil(self._batches / self._world_size)
 
     def epoch_of(self, step: int) -> float:
@@ -76,14 +81,15 @@ class TrainBatches(Sampler[list[int]]):
         """Let the next iteration start at this step."""
         self._start_step = step
 
-    def __iter__(self) -> Iterator[list[int]]:
+    def __iter__(self) -> Iterator[Chosen]:
         step = self._start_step
         while True:
-            yield self.batch(step * self._world_size + self._rank)
+            number = step * self._world_size + self._rank
+            yield number, self.batch(number)
             step += 1
 
     def batch(self, number: int) -> list[int]:
-        """Indices of the sentences of a batch of the stream."""
+        """Indices of the examples of a batch of the stream."""
         epoch, place = divmod(number, self._batches)
         self._load_epoch(epoch)
         chosen = self._batch_order[place]
@@ -107,23 +113,24 @@ class TrainBatches(Sampler[list[int]]):
         self._epoch = epoch
 
 
-class EvalBatches(Sampler[list[int]]):
-    """Every sentence exactly once over all ranks, longest first; nothing is repeated to fill up.
+class EvalBatches(Sampler[Chosen]):
+    """Every example exactly once over all ranks, longest first; nothing is repeated to fill up.
 
-    Ranks may have different numbers of batches, and with little data none. A sentence beyond the
+    Ranks may have different numbers of batches, and with little data none. An example beyond the
     budget is a batch of its own.
 
     Args:
-        lengths: tokens of source and target, shape (pairs, 2).
+        widths: tokens of source and target, shape (examples, 2).
         tokens: budget of a side: rows x longest row, padding included.
+        rows: most examples in a batch.
         rank: number of this process.
         world_size: number of processes.
     """
 
-    def __init__(self, lengths: np.ndarray, *, tokens: int, rank: int = 0, world_size: int = 1) -> None:
-        longest = lengths.max(axis=1, initial=0).astype(np.int64)
+    def __init__(self, widths: np.ndarray, *, tokens: int, rows: int, rank: int = 0, world_size: int = 1) -> None:
+        longest = widths.max(axis=1, initial=0).astype(np.int64)
         order = np.argsort(-longest, kind="stable")
-        cuts = _cut(longest[order], tokens)
+        cuts = _cut(longest[order], tokens, rows)
         self._mine = [
             order[cuts[number] : cuts[number + 1]].tolist() for number in range(rank, len(cuts) - 1, world_size)
         ]
@@ -131,18 +138,18 @@ class EvalBatches(Sampler[list[int]]):
     def __len__(self) -> int:
         return len(self._mine)
 
-    def __iter__(self) -> Iterator[list[int]]:
-        return iter(self._mine)
+    def __iter__(self) -> Iterator[Chosen]:
+        return ((None, indices) for indices in self._mine)
 
 
 def _check_fits(longest: np.ndarray, tokens: int) -> None:
     if not len(longest):
-        raise DataError("there is no sentence pair to make batches of")
+        raise DataError("there is no example to make batches of")
     over = np.flatnonzero(longest > tokens)
     if len(over):
         worst = int(longest.argmax())
         raise DataError(
-            f"{len(over)} sentence pairs do not fit into a batch of batch.tokens={tokens}; the longest, "
+            f"{len(over)} examples do not fit into a batch of batch.tokens={tokens}; the longest, "
             f"number {worst}, has {longest[worst]} tokens: raise batch.tokens or lower batch.max_length"
         )
 
@@ -153,24 +160,24 @@ def _round_up(longest: np.ndarray) -> np.ndarray:
     return -(-longest // quantum) * quantum
 
 
-def _cut(widths: np.ndarray, tokens: int) -> np.ndarray:
+def _cut(widths: np.ndarray, tokens: int, most: int) -> np.ndarray:
     """Bounds of batches in rows that are sorted longest first, shape (batches + 1,)."""
     cuts = [0]
     while cuts[-1] < len(widths):
-        rows = max(1, tokens // int(widths[cuts[-1]]))
+        rows = min(most, max(1, tokens // int(widths[cuts[-1]])))
         cuts.append(min(cuts[-1] + rows, len(widths)))
     return np.array(cuts)
 
 
 @dataclass
-class PairBatch:
-    """A batch of sentence pairs, padded on the right with ``PAD``.
+class Batch:
+    """A batch of examples.
 
     Attributes:
-        source: ids, each row ending in ``EOS``, shape (B, S), int64.
-        target: ids, each row from ``BOS`` to ``EOS``, shape (B, T), int64.
-        index: number of each pair in its corpus, shape (B,), int64.
-        texts: raw source and target texts, for scoring; None in training.
+        source: token ids (B, S), padded on the right, int64; or pixels (B, C, H, W), uint8.
+        target: as the task's target side makes it: token ids (B, T) from ``BOS`` to ``EOS``; labels (B,).
+        index: number of each example in its corpus, shape (B,), int64.
+        texts: source and target as a person reads them, for scoring; None in training.
     """
 
     source: Tensor
@@ -181,53 +188,47 @@ class PairBatch:
     def __len__(self) -> int:
         return len(self.index)
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> PairBatch:
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """The same batch on a device."""
-        return PairBatch(
+        return Batch(
             self.source.to(device, non_blocking=non_blocking),
             self.target.to(device, non_blocking=non_blocking),
             self.index.to(device, non_blocking=non_blocking),
             self.texts,
         )
 
-    def pin_memory(self) -> PairBatch:
+    def pin_memory(self) -> Batch:
         """The same batch in page-locked memory, from which a GPU copies faster."""
-        return PairBatch(self.source.pin_memory(), self.target.pin_memory(), self.index.pin_memory(), self.texts)
+        return Batch(self.source.pin_memory(), self.target.pin_memory(), self.index.pin_memory(), self.texts)
 
 
-def collate(corpus: Corpus, indices: list[int], with_texts: bool = False) -> PairBatch:
-    """The batch of some pairs of a corpus."""
-    source, target = corpus.rows(indices)
-    texts = corpus.texts(indices) if with_texts else None
-    return PairBatch(_pad(source), _pad(target, begin=[BOS]), torch.tensor(indices), texts)
+class Examples(Dataset[Batch]):
+    """A corpus whose items are batches, named as the samplers name them.
+
+    Args:
+        corpus: the encoded examples.
+        sides: make the tensors of sources and targets.
+        seed: with the number of a training batch, what is drawn for it.
+        with_texts: whether batches carry their texts.
+    """
+
+    def __init__(self, corpus: Corpus, sides: tuple[Side, Side], seed: int = 0, with_texts: bool = False) -> None:
+        self._corpus, self._sides = corpus, sides
+        self._seed, self._with_texts = seed, with_texts
+
+    def __getitem__(self, chosen: Chosen) -> Batch:
+        number, indices = chosen
+        draw = None if number is None else np.random.default_rng((self._seed, number))
+        source, target = (
+            side.collate(rows, draw) for side, rows in zip(self._sides, self._corpus.rows(indices), strict=True)
+        )
+        texts = self._corpus.texts(indices) if self._with_texts else None
+        return Batch(source, target, torch.tensor(indices), texts)
 
 
-def _pad(rows: list[np.ndarray], begin: list[int] | None = None) -> Tensor:
-    """Rows of ids with ``begin`` before and ``EOS`` after each, as one array, shape (rows, longest)."""
-    start = len(begin or [])
-    padded = np.full((len(rows), max(map(len, rows)) + start + 1), PAD, np.int64)
-    padded[:, :start] = begin or []
-    for number, row in enumerate(rows):
-        end = start + len(row)
-        padded[number, start:end] = row
-        padded[number, end] = EOS
-    return torch.from_numpy(padded)
-
-
-class _Batches(Dataset[PairBatch]):
-    """A corpus whose items are batches, named by their indices."""
-
-    def __init__(self, corpus: Corpus, with_texts: bool) -> None:
-        self._corpus = corpus
-        self._with_texts = with_texts
-
-    def __getitem__(self, indices: list[int]) -> PairBatch:
-        return collate(self._corpus, indices, self._with_texts)
-
-
-def pair_loader(corpus: Corpus, sampler: Sampler[list[int]], with_texts: bool = False) -> DataLoader[PairBatch]:
-    """The batches of a corpus in the order of a sampler, with raw texts where they are scored.
+def example_loader(examples: Examples, sampler: Sampler[Chosen]) -> DataLoader[Batch]:
+    """The batches of a corpus in the order of a sampler.
 
     A batch costs far less to make than to train on, so it is made in this process.
     """
-    return DataLoader(_Batches(corpus, with_texts), sampler=sampler, batch_size=None)
+    return DataLoader(examples, sampler=sampler, batch_size=None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from attnbuild.attention.state import State
 from attnbuild.embedding import Embedding
 from attnbuild.memory import Memory
 
-__all__ = ["Decoded", "Decoder", "DecoderPlace", "DecoderState", "Step"]
+__all__ = ["Decoded", "Decoder", "DecoderPlace", "DecoderState", "Generator", "Step"]
 
 
 @dataclass(frozen=True)
@@ -25,14 +25,16 @@ class DecoderPlace:
     """What the builder tells a decoder.
 
     Attributes:
-        vocabulary: number of target token ids.
-        memory_dim: width of the memory's states.
+        outputs: number of target token ids, or of labels.
+        memory_dim: width of the memory's states and summary.
         attention: builds the attention of one of the decoder's places.
+        own_summary: whether the memory's summary is more than the mean of its states.
     """
 
-    vocabulary: int
+    outputs: int
     memory_dim: int
     attention: AttentionMaker
+    own_summary: bool = False
 
 
 @dataclass
@@ -61,12 +63,13 @@ class DecoderState(State):
 
 @dataclass
 class Decoded:
-    """A whole target, decoded under teacher forcing.
+    """What a decoder makes of a memory: a whole target under teacher forcing, or the labels.
 
     Attributes:
-        logits: (B, T, V) of the next tokens.
-        weights: (B, heads, T, S) of the last layer's cross-attention where asked for and where there are any.
-        choices: what sampled attentions chose for each target position.
+        logits: (B, T, V) of the next tokens; (B, labels).
+        weights: (B, heads, T, S) of the last layer's cross-attention where asked for and where there are any;
+            T is 1 for labels.
+        choices: what sampled attentions chose for each query.
     """
 
     logits: Tensor
@@ -94,11 +97,27 @@ class Decoder(nn.Module):
 
     Attributes:
         places: the decoder's places for attention, by name.
+        writes: what it gives: "text" (a ``Generator``), "labels", or what a task of one's own asks for.
+    """
+
+    places: ClassVar[Mapping[str, PlaceKind]] = {}
+    writes: ClassVar[str]
+
+    @classmethod
+    def places_for(cls, options: Mapping[str, Any]) -> Mapping[str, PlaceKind]:
+        """The places that it has with these options, which may be wrong: they are checked elsewhere."""
+        return cls.places
+
+
+class Generator(Decoder):
+    """Base of decoders that write token by token.
+
+    Attributes:
         embedding: of the target tokens.
         output: the layer that turns states into logits; its weight may be tied to an embedding.
     """
 
-    places: ClassVar[Mapping[str, PlaceKind]] = {}
+    writes = "text"
     embedding: Embedding
     output: nn.Linear
 

@@ -1,4 +1,4 @@
-"""The recurrent decoder, in Bahdanau's or in Luong's wiring."""
+"""The recurrent decoder, in the wiring of one of three papers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ from attnbuild.attention.choice import Choice
 from attnbuild.attention.core.base import Attended
 from attnbuild.attention.place import PlaceKind
 from attnbuild.attention.state import State, per_row
-from attnbuild.decoders.base import Decoded, Decoder, DecoderPlace, DecoderState, Step
+from attnbuild.decoders.base import Decoded, DecoderPlace, DecoderState, Generator, Step
+from attnbuild.decoders.wirings.bahdanau import Bahdanau
+from attnbuild.decoders.wirings.base import Wiring
+from attnbuild.decoders.wirings.luong import Luong
+from attnbuild.decoders.wirings.show_attend_tell import ShowAttendTell
 from attnbuild.embedding import Embedding
 from attnbuild.memory import Memory
 from attnbuild.registry import register
@@ -65,31 +69,27 @@ class _Cells(nn.Module):
         return torch.stack(hiddens, dim=1), torch.stack(cells, dim=1)
 
 
-class _Maxout(nn.Module):
-    """max over pairs of channels (Goodfellow et al. 2013): the deep output of Bahdanau et al. 2015, A.2.2."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.project = nn.Linear(inputs, 2 * outputs)
-
-    def forward(self, states: Tensor) -> Tensor:
-        return self.project(states).unflatten(-1, (-1, 2)).amax(dim=-1)
+#: How attention, cells and output are joined.
+_WIRINGS: dict[str, type[Wiring]] = {"bahdanau": Bahdanau, "luong": Luong, "show_attend_tell": ShowAttendTell}
 
 
 @register("decoder", "rnn")
-class RNNDecoder(Decoder):
+class RNNDecoder(Generator):
     """LSTM or GRU layers with one attention over the memory.
 
     bahdanau: the last state asks, and the context enters the cell; a maxout layer reads word, context and
     the new state, as in equation 4 (A.2.2 writes the last state there) (Bahdanau et al. 2015, A.2.2).
     luong: the new state asks, tanh(W [context; state]) is read and, with input feeding, enters the next
     step (Luong et al. 2015, equation 5 and section 3.3).
+    show_attend_tell: the last state asks, the context is scaled by a gate and enters the cell; the output layer
+    reads the sum of word, new state and context (Xu et al. 2015, equation 7 and section 4.2.1).
 
     Args:
         dim: width of the states and the target embedding.
         layers: number of layers.
         cell: lstm or gru.
-        wiring: bahdanau (context before the cell) or luong (context after it).
+        wiring: bahdanau (context before the cell), luong (context after it) or show_attend_tell (a gated context
+            before it, initial states from the mean of the memory).
         input_feeding: luong only, feed the attentional state to the next step.
         dropout: probability of dropping a channel, after the embedding, between layers and before the output.
     """
@@ -103,28 +103,23 @@ class RNNDecoder(Decoder):
         dim: Annotated[int, Ge(1)] = 256,
         layers: Annotated[int, Ge(1)] = 1,
         cell: Cell = "lstm",
-        wiring: Literal["bahdanau", "luong"] = "luong",
+        wiring: Literal["bahdanau", "luong", "show_attend_tell"] = "luong",
         input_feeding: bool = True,
         dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.1,
     ) -> None:
         super().__init__()
         self.dim, self.layers = dim, layers
-        self.context_first = wiring == "bahdanau"
-        self.embedding = Embedding(place.vocabulary, dim, dropout=dropout)
+        self.embedding = Embedding(place.outputs, dim, dropout=dropout)
         self.attention = place.attention("cross_attention", dim=dim, memory_dim=place.memory_dim)
         context = self.attention.out_dim
-        # What joins the embedded word at the cell: the context, the fed state or nothing.
-        self.fed_width = context if self.context_first else dim if input_feeding else 0
-        self.cells = _Cells(dim + self.fed_width, dim, layers, cell, dropout)
+        joins = _WIRINGS[wiring]
+        self.cells = _Cells(dim + joins.width(dim, context, input_feeding), dim, layers, cell, dropout)
         self.initial_hidden = nn.Linear(place.memory_dim, layers * dim)
         self.initial_cell = nn.Linear(place.memory_dim, layers * dim) if cell == "lstm" else None
-        self.readout = (
-            _Maxout(2 * dim + context, dim)
-            if self.context_first
-            else nn.Sequential(nn.Linear(context + dim, dim, bias=False), nn.Tanh())
-        )
+        # The wiring; checkpoints know it by what most of its matrices do.
+        self.readout = joins(dim, context, input_feeding=input_feeding, dropout=dropout)
         self.dropout = nn.Dropout(dropout)
-        self.output = nn.Linear(dim, place.vocabulary, bias=False)
+        self.output = nn.Linear(dim, place.outputs, bias=False)
 
     def forward(self, target: Tensor, memory: Memory, need_weights: bool = False) -> Decoded:
         embedded, state = self.embedding(target), self.start(memory)
@@ -144,9 +139,10 @@ class RNNDecoder(Decoder):
     def start(self, memory: Memory) -> _RNNState:
         sentences = memory.states.shape[0]
         shape = (sentences, self.layers, self.dim)
-        hidden = torch.tanh(self.initial_hidden(memory.summary)).view(shape)
-        cell = torch.tanh(self.initial_cell(memory.summary)).view(shape) if self.initial_cell else hidden
-        fed = hidden.new_zeros(sentences, 0 if self.context_first else self.fed_width)
+        gist = self.readout.gist(memory)
+        hidden = torch.tanh(self.initial_hidden(gist)).view(shape)
+        cell = torch.tanh(self.initial_cell(gist)).view(shape) if self.initial_cell else hidden
+        fed = hidden.new_zeros(sentences, self.readout.fed_width)
         return _RNNState(sentences, sentences, self.attention.start(memory), hidden, cell, fed)
 
     def step(self, tokens: Tensor, state: DecoderState, need_weights: bool = False) -> Step:
@@ -157,19 +153,19 @@ class RNNDecoder(Decoder):
 
     def _advance(self, embedded: Tensor, state: _RNNState, need_weights: bool) -> tuple[Tensor, _RNNState, Attended]:
         """One step: the embedded word (R, dim) -> what is read out (R, dim), state, what attention gave."""
-        if self.context_first:
-            attended, attention = self._attend(state.hidden[:, -1], state, need_weights)
-            context = attended.values.squeeze(1)
-            hidden, cell = self.cells(torch.cat([embedded, context], dim=-1), state.hidden, state.cell)
-            output, fed = self.readout(torch.cat([hidden[:, -1], embedded, context], dim=-1)), state.fed
-        else:
-            hidden, cell = self.cells(torch.cat([embedded, state.fed], dim=-1), state.hidden, state.cell)
-            attended, attention = self._attend(hidden[:, -1], state, need_weights)
-            context = attended.values.squeeze(1)
-            output = self.readout(torch.cat([context, hidden[:, -1]], dim=-1))
-            fed = output if self.fed_width else state.fed
-        state = dataclasses.replace(state, hidden=hidden, cell=cell, fed=fed, attention=attention)
-        return output, state, attended
+        hidden, cell = state.hidden, state.cell
+        attended, attention = None, state.attention
 
-    def _attend(self, query: Tensor, state: _RNNState, need_weights: bool) -> tuple[Attended, State]:
-        return self.attention.step(query.unsqueeze(1), state.attention, state.sentences, need_weights)
+        def attend(query: Tensor) -> Tensor:
+            nonlocal attended, attention
+            attended, attention = self.attention.step(query.unsqueeze(1), attention, state.sentences, need_weights)
+            return attended.values.squeeze(1)
+
+        def run_cells(inputs: Tensor) -> Tensor:
+            nonlocal hidden, cell
+            hidden, cell = self.cells(inputs, hidden, cell)
+            return hidden
+
+        output, fed = self.readout.step(embedded, hidden, state.fed, attend, run_cells)
+        assert attended is not None
+        return output, dataclasses.replace(state, hidden=hidden, cell=cell, fed=fed, attention=attention), attended

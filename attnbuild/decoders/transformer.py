@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from attnbuild.attention.core.base import Attended
 from attnbuild.attention.place import PlaceKind
 from attnbuild.attention.state import State
-from attnbuild.decoders.base import Decoded, Decoder, DecoderPlace, DecoderState, Step
+from attnbuild.decoders.base import Decoded, DecoderPlace, DecoderState, Generator, Step
 from attnbuild.embedding import Embedding, Positions
 from attnbuild.feedforward import Activation, FeedForward
 from attnbuild.memory import Memory
@@ -101,7 +101,7 @@ class _Layer(nn.Module):
 
 
 @register("decoder", "transformer")
-class TransformerDecoder(Decoder):
+class TransformerDecoder(Generator):
     """Causal self-attention, cross-attention and feed-forward layers (Vaswani et al. 2017, 3.1).
 
     Args:
@@ -132,7 +132,7 @@ class TransformerDecoder(Decoder):
     ) -> None:
         super().__init__()
         self.embedding = Embedding(
-            place.vocabulary,
+            place.outputs,
             dim,
             positions=positions,
             max_positions=max_positions,
@@ -152,7 +152,7 @@ class TransformerDecoder(Decoder):
             for layer in range(layers)
         )
         self.norm = nn.LayerNorm(dim) if norm == "pre" else nn.Identity()
-        self.output = nn.Linear(dim, place.vocabulary, bias=False)
+        self.output = nn.Linear(dim, place.outputs, bias=False)
 
     def forward(self, target: Tensor, memory: Memory, need_weights: bool = False) -> Decoded:
         states, given = self.embedding(target), []

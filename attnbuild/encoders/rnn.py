@@ -30,6 +30,10 @@ class RNNEncoder(Encoder):
         dropout: probability of dropping a channel, after the embedding, between layers and on the states.
     """
 
+    #: The final state.
+    own_summary = True
+    embedding: Embedding
+
     def __init__(
         self,
         place: EncoderPlace,
@@ -44,8 +48,8 @@ class RNNEncoder(Encoder):
         directions = 2 if bidirectional else 1
         if dim % directions:
             raise ConfigError(f"two directions share the width {dim}, which is odd: choose an even one", "encoder.dim")
-        self.dim, self.pad_id = dim, place.pad_id
-        self.embedding = Embedding(place.vocabulary, dim, dropout=dropout)
+        self.dim, self.pad_id = dim, place.text.pad_id
+        self.embedding = Embedding(place.text.vocabulary, dim, dropout=dropout)
         self.recurrent = {"lstm": nn.LSTM, "gru": nn.GRU}[cell](
             dim,
             dim // directions,

@@ -84,7 +84,9 @@ def _without_notices() -> Iterator[None]:
 def available_memory(device: torch.device | str = "cpu") -> int | None:
     """Bytes that can still be had on a device; None where the system does not say."""
     if torch.device(device).type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        # What PyTorch's allocator keeps of freed blocks is there for the next call too.
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + kept
     free = [found for found in (_of_the_machine(), _of_the_container()) if found is not None]
     return min(free, default=None)
 
@@ -98,11 +100,14 @@ def _of_the_machine() -> int | None:
     return next((int(size) * 1024 for name, size, *_ in found if name == "MemAvailable:"), None)
 
 
-def _of_the_container() -> int | None:
-    """What a control group (a container, a batch job) still grants."""
-    group = Path("/sys/fs/cgroup")
+def _of_the_container(group: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """What a control group (a container, a batch job) still grants; pages of files that it may drop are not used."""
     try:
-        limit, used = ((group / name).read_text(encoding="ascii").strip() for name in ("memory.max", "memory.current"))
+        limit, used, detail = (
+            (group / name).read_text(encoding="ascii").strip()
+            for name in ("memory.max", "memory.current", "memory.stat")
+        )
     except OSError:
         return None
-    return None if limit == "max" else int(limit) - int(used)
+    counts = dict(line.split() for line in detail.splitlines())
+    return None if limit == "max" else int(limit) - int(used) + int(counts.get("inactive_file", 0))

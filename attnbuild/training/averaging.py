@@ -20,7 +20,7 @@ from torch import nn
 from attnbuild.errors import ConfigError
 from attnbuild.training.checkpoint import load_checkpoint
 
-__all__ = ["Average", "MovingAverage", "average_checkpoints", "parse_average"]
+__all__ = ["Average", "MovingAverage", "average_checkpoints", "constants", "parse_average"]
 
 #: How much of the moving average one update keeps, once training is past its start.
 DECAY = 0.999
@@ -58,10 +58,16 @@ def parse_average(text: str) -> Average | None:
 def average_checkpoints(paths: Sequence[Path]) -> dict[str, Any]:
     """A checkpoint with the mean weights of several, and all else from the first.
 
-    The mean is formed in float64; tensors of whole numbers are taken from the first.
+    The mean is formed in float64. Tensors of whole numbers are taken from the first, and so is what a mean
+    would make senseless: see ``constants``.
     """
     first = load_checkpoint(paths[0])
-    sums = {name: value.double() for name, value in first["state_dict"].items() if value.is_floating_point()}
+    kept = first["attnbuild"].get("constants", ())
+    sums = {
+        name: value.double()
+        for name, value in first["state_dict"].items()
+        if value.is_floating_point() and name not in kept
+    }
     for path in paths[1:]:
         weights = load_checkpoint(path)["state_dict"]
         for name in sums:
@@ -69,6 +75,19 @@ def average_checkpoints(paths: Sequence[Path]) -> dict[str, Any]:
     for name, value in sums.items():
         first["state_dict"][name] = (value / len(paths)).to(first["state_dict"][name].dtype)
     return first
+
+
+def constants(module: nn.Module) -> list[str]:
+    """Names of buffers of which there is no mean: all but running statistics, which average as weights do.
+
+    A mean of two sets of random features, say, is no set of random features.
+    """
+    return [
+        f"{prefix}.{name}"
+        for prefix, part in module.named_modules()
+        if not isinstance(part, nn.modules.batchnorm._BatchNorm)
+        for name, _ in part.named_buffers(recurse=False)
+    ]
 
 
 class MovingAverage(Callback):

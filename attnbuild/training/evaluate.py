@@ -63,6 +63,10 @@ def _test(folder: RunFolder, loaded: Loaded, changes: dict[str, Any]) -> dict[st
     file = folder.next_file("test-%d.json")
     folder.write_text(file.name, json.dumps(result, indent=2, ensure_ascii=False) + "\n")
     write_predictions(folder.path / f"predictions-{file.stem}.jsonl", module)
+    reports = folder.path / file.stem
+    if module.tables:
+        reports.mkdir(exist_ok=True)
+        task.report(module.tables, reports)
     _log.info("test (%s): %s", module.search_description, render_values(module.results))
     _log.info("written: %s", file)
     return result

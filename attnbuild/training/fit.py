@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from attnbuild import registry
-from attnbuild.errors import CheckpointError, DataError
+from attnbuild.errors import CheckpointError, ConfigError, DataError
 from attnbuild.training import distributed
 from attnbuild.training.averaging import Average, MovingAverage, average_checkpoints, parse_average
 from attnbuild.training.callbacks import CallbackPlace
@@ -142,6 +142,9 @@ class _Training:
         model = task.build_model()
         if config["init_from"] and resumed is None:
             self._init_from(model)
+        misfits = task.misfits(model)
+        if misfits:
+            raise ConfigError(misfits)
         self.summary.update(parameters=parameter_count(model))
         module = Module(task, model, config)
         parts = self._build_parts(task)
@@ -237,7 +240,8 @@ class _Training:
             with interrupts_kept():
                 trainer.fit(module, ckpt_path=last, weights_only=True)
         finally:
-            self.summary.values["tokens_per_second"] = round(parts.training_log.tokens_per_second, 1)
+            speed = parts.training_log.tokens_per_second
+            self.summary.values[f"{module.task.unit}_per_second"] = round(speed, 1)
 
     def _choose_weights(self, trainer: Trainer, module: Module, parts: _Parts) -> None:
         """Leave in the model the better of the single best weights and the averaged ones."""
@@ -277,7 +281,12 @@ class _Training:
         self.summary.add("metrics", module.results)
         self.summary.add("search", {"test": module.search_description})
         write_predictions(self.folder.path / "predictions-test.jsonl", module)
+        if trainer.is_global_zero:
+            module.task.report(module.tables, self.folder.path)
+            self.summary.update(baselines=module.task.baselines("test"))
         _log.info("test (%s): %s", module.search_description, render_values(module.results))
+        if self.summary.values["baselines"]:
+            _log.info("the same answer for all: %s", render_values(self.summary.values["baselines"]))
 
     def _draw_maps(self, trainer: Trainer, module: Module) -> None:
         count = self.config["validation"]["maps"]

@@ -10,6 +10,9 @@ from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING
 
+from attnbuild.errors import AttnbuildError, told
+from attnbuild.training.distributed import is_rank
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -30,6 +33,9 @@ _MADE_ON_PURPOSE = (
     ".*LeafSpec.*is deprecated.*",  # between Lightning and torch; nothing that a user could change
 )
 
+#: What may end a run without anything being wrong with attnbuild.
+_NO_DEFECTS = (AttnbuildError, OSError, KeyboardInterrupt)
+
 
 @cache
 def console() -> Console:
@@ -41,7 +47,7 @@ def console() -> Console:
 
 @contextmanager
 def messages(run: RunFolder, rank: int = 0) -> Iterator[None]:
-    """Send the messages of attnbuild to the terminal and to the run's log.txt.
+    """Send the messages of attnbuild to the terminal and to the run's log.txt; an error ends that file.
 
     Args:
         run: the run folder, which exists.
@@ -50,9 +56,7 @@ def messages(run: RunFolder, rank: int = 0) -> Iterator[None]:
     logger = logging.getLogger("attnbuild")
     handlers = [_terminal()]
     if rank == 0:
-        file = logging.FileHandler(run.log_file, encoding="utf-8")
-        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
-        handlers.append(file)
+        handlers.append(_file(run))
     before = (logger.level, logger.propagate)
     logger.setLevel(logging.INFO if rank == 0 else logging.WARNING)
     logger.propagate = False
@@ -65,6 +69,11 @@ def messages(run: RunFolder, rank: int = 0) -> Iterator[None]:
             for text in _MADE_ON_PURPOSE:
                 warnings.filterwarnings("ignore", text)
             yield
+    except (Exception, KeyboardInterrupt) as error:
+        parent_tells = is_rank() and isinstance(error, _NO_DEFECTS)
+        if rank == 0 and not parent_tells:
+            handlers[-1].handle(_last_words(error))
+        raise
     finally:
         logger.level, logger.propagate = before
         for handler in handlers:
@@ -80,3 +89,19 @@ def _terminal() -> logging.Handler:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
     return handler
+
+
+def _file(run: RunFolder) -> logging.Handler:
+    handler = logging.FileHandler(run.log_file, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
+    return handler
+
+
+def _last_words(error: BaseException) -> logging.LogRecord:
+    """What ended a run, for its file alone: who called prints it. Only a defect, which is ours, has its traceback."""
+    if isinstance(error, KeyboardInterrupt):
+        return logging.LogRecord(__name__, logging.WARNING, "", 0, "interrupted", None, None)
+    if isinstance(error, AttnbuildError | OSError):
+        return logging.LogRecord(__name__, logging.ERROR, "", 0, "%s", (told(error),), None)
+    trace = (type(error), error, error.__traceback__)
+    return logging.LogRecord(__name__, logging.ERROR, "", 0, "a defect of attnbuild ended the run:", None, trace)

@@ -18,6 +18,8 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from attnbuild import registry
+from attnbuild.encoders.base import Encoder
+from attnbuild.training.averaging import constants
 from attnbuild.training.checkpoint import SCHEMA
 from attnbuild.training.distributed import check_world
 from attnbuild.training.optimizers import OptimizerPlace
@@ -41,6 +43,7 @@ class Module(LightningModule):
         tally: losses of the training batches since the last time they were logged.
         learning_rate: of the last update.
         results: values of the last validation or test by name: "validation/bleu".
+        tables: what its other metrics gave, by name: a confusion matrix.
         predictions: what this rank predicted in the last validation or test.
         signatures: metric name -> how exactly it was computed, for metrics that say so.
         search_description: which search the last validation or test used: "greedy".
@@ -54,6 +57,7 @@ class Module(LightningModule):
         self.batches = 0
         self.learning_rate = 0.0
         self.results: dict[str, float] = {}
+        self.tables: dict[str, Any] = {}
         self.predictions: list[Prediction] = []
         self.signatures: dict[str, str] = {}
         self.search_description = ""
@@ -165,17 +169,21 @@ class Module(LightningModule):
         self.search_description = self._search.description
         self._metrics = {name: metric.to(self.device) for name, metric in self.task.metrics().items()}
         self._scored = Tally(self.device)
-        self.predictions = []
+        self.predictions, self.tables = [], {}
 
     def _score(self, batch: Any) -> None:
         self._scored.add(self.task.loss(self.model, batch))
         self.predictions += self.task.evaluate(self.model, batch, self._search, self._metrics)
 
     def _finish_scoring(self, split: str) -> None:
-        values = self._scored.means(self.sum_over_ranks)
+        values = self._scored.means(self.sum_over_ranks, perplexity=self.task.writes == "text")
         values.pop("tokens", None)
         for name, metric in self._metrics.items():
-            values[name] = float(metric.compute())
+            value = metric.compute()
+            if not isinstance(value, Tensor) or value.numel() != 1:
+                self.tables[name] = value
+                continue
+            values[name] = float(value)
             if hasattr(metric, "signature"):
                 self.signatures[name] = str(metric.signature)
         self.results = {f"{split}/{name}": value for name, value in values.items()}
@@ -191,10 +199,17 @@ class Module(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["attnbuild"] = {
             "schema": SCHEMA,
-            "config": self.config,
+            "config": self._whole_config(),
             "artifacts": self.task.artifacts(),
+            "constants": constants(self),
             "step": self.batches,
         }
+
+    def _whole_config(self) -> dict[str, Any]:
+        """The config with what an encoder carries, so that a checkpoint needs no other file."""
+        encoder = getattr(self.model, "encoder", None)
+        carried = encoder.carried() if isinstance(encoder, Encoder) else {}
+        return {**self.config, "encoder": {**self.config["encoder"], **carried}} if carried else self.config
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.batches = checkpoint["attnbuild"]["step"]

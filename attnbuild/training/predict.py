@@ -1,63 +1,141 @@
-"""Using a trained model: ``predict_run`` reads inputs, one a line, and writes outputs in their order."""
+"""Using a trained model: ``predict_run`` reads lines or images, and writes outputs in their order."""
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, Any
 
 import torch
 
+from attnbuild.data.pictures import SUFFIXES, Picture
 from attnbuild.errors import DataError
 from attnbuild.training.changes import changed
-from attnbuild.training.checkpoint import load
+from attnbuild.training.checkpoint import Loaded, load
 from attnbuild.training.run import atomic_writer
-from attnbuild.training.task import Prediction
+from attnbuild.training.task import Prediction, Task
 
 __all__ = ["predict_run"]
 
+#: Inputs drawn together by ``explain``.
+_DRAWN_TOGETHER = 32
 
-def predict_run(run: Path, input: str, output: str, changes: dict[str, Any]) -> int:
-    """Predict every line of a file with the chosen checkpoint of a run.
+
+def predict_run(run: Path, input: str, output: str, changes: dict[str, Any], explain: Path | None = None) -> int:
+    """Predict every line of a file, or every image of a folder, with the chosen checkpoint of a run.
 
     Lines are read as they are needed, so the input may be longer than memory, or a pipe.
 
     Args:
         run: a run folder or a ``.ckpt`` file.
-        input: a file, or "-" for standard input.
-        output: a file, written whole at the end, or "-" for standard output. A name that ends in
-            ``.jsonl`` gets an object a line, with scores and all outputs that the search returned.
+        input: a file of lines, or "-" for standard input; for a model that reads images, an image or a folder.
+        output: a file, written whole at the end, or "-" for standard output. A name that ends in ``.jsonl``
+            gets an object a line, with scores and all outputs or the probability of every label; one in ``.csv``
+            a table with the scores.
         changes: sections of the config to do otherwise.
+        explain: folder for pictures of what the model attended to, one an input; None draws none.
 
     Returns:
-        How many lines were written.
+        How many predictions were written.
 
     Raises:
-        DataError: the input cannot be read, or the output cannot be written.
+        DataError: the input cannot be read, or the output cannot be written; or some of the images cannot be
+            read, of which the others are predicted first.
     """
-    if input != "-" and (Path(input).is_dir() or not Path(input).exists()):
-        raise DataError(f"{input}: there is no such file to read inputs from")
     loaded = changed(load(run, changes.get("plugins")), changes)
-    search = loaded.task.search(loaded.config["search"])
+    task, search = loaded.task, loaded.task.search(loaded.config["search"])
     model = loaded.model.to(_device(loaded.config["trainer"]["accelerator"]))
+    inputs = _inputs(task, input)
+    if explain is not None:
+        inputs = list(inputs)
     count = 0
     with _writer(output) as file, torch.inference_mode():
-        for prediction in loaded.task.predict(model, _lines(input), search):
-            file.write(_rendered(prediction, as_json=output.endswith(".jsonl")) + "\n")
+        write = _FORMATS.get(Path(output).suffix, _Lines)(file)
+        for prediction in task.predict(model, inputs, search):
+            write(prediction)
             if output == "-":
                 file.flush()
             count += 1
+    unread, task.unread = task.unread, []
+    if explain is not None:
+        _explain(loaded, model, list(inputs), explain)
+    if unread:
+        raise DataError(f"{len(unread)} of {len(unread) + count} images were left out:\n" + "\n".join(unread))
     return count
 
 
-def _rendered(prediction: Prediction, as_json: bool) -> str:
-    if as_json:
-        return json.dumps(dataclasses.asdict(prediction), ensure_ascii=False)
-    return prediction.text.replace("\n", " ")
+def _explain(loaded: Loaded, model: torch.nn.Module, inputs: list[Any], folder: Path) -> None:
+    """Draw all inputs, some at a time, in folders of their own where there are many."""
+    search = loaded.task.search(loaded.config["search"])
+    files = []
+    with torch.inference_mode():
+        for start in range(0, len(inputs), _DRAWN_TOGETHER):
+            part = folder if len(inputs) <= _DRAWN_TOGETHER else folder / f"from-{start + 1}"
+            files += loaded.task.explain(model, inputs[start : start + _DRAWN_TOGETHER], search, part)
+    if not files and inputs:
+        raise DataError(
+            "there is nothing to draw: this model's attention has no weights, or its decoder pools without attention"
+        )
+    print(f"drawn: {len(files)} pictures in {folder}", file=sys.stderr)
+
+
+def _inputs(task: Task, input: str) -> Iterable[Any]:
+    if task.reads == "image":
+        return _pictures(input)
+    if input != "-" and (Path(input).is_dir() or not Path(input).exists()):
+        raise DataError(f"{input}: there is no such file to read inputs from")
+    return _lines(input)
+
+
+def _pictures(input: str) -> list[Picture]:
+    if input == "-":
+        raise DataError("this model reads images: input= names an image or a folder of images, not standard input")
+    path = Path(input)
+    if not path.exists():
+        raise DataError(f"{input}: there is no such image or folder")
+    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
+    if not files:
+        raise DataError(f"{input}: there is no image in this folder; images end in {' '.join(SUFFIXES)}")
+    return [Picture(file, str(file)) for file in files]
+
+
+class _Lines:
+    """The prediction alone, one a line."""
+
+    def __init__(self, file: IO[str]) -> None:
+        self.file = file
+
+    def __call__(self, prediction: Prediction) -> None:
+        self.file.write(prediction.text.replace("\n", " ") + "\n")
+
+
+class _Json(_Lines):
+    """All of a prediction as an object, one a line."""
+
+    def __call__(self, prediction: Prediction) -> None:
+        self.file.write(json.dumps(dataclasses.asdict(prediction), ensure_ascii=False) + "\n")
+
+
+class _Csv(_Lines):
+    """A table: index, source, prediction and score."""
+
+    columns = ("index", "source", "text", "score")
+
+    def __init__(self, file: IO[str]) -> None:
+        super().__init__(file)
+        self.table = csv.writer(file, lineterminator="\n")
+        self.table.writerow(self.columns)
+
+    def __call__(self, prediction: Prediction) -> None:
+        self.table.writerow([getattr(prediction, column) for column in self.columns])
+
+
+_FORMATS = {".jsonl": _Json, ".csv": _Csv}
 
 
 def _lines(name: str) -> Iterator[str]:

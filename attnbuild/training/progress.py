@@ -53,13 +53,14 @@ class ProgressLines(_Progress):
         if between_updates and trainer.global_step % (_RECORDS_A_LINE * self.training.every) == 0:
             latest = self.training.latest
             _log.info(
-                "step %d/%d  loss %.3f  accuracy %.3f  learning rate %.2e  %.0f tokens/s",
+                "step %d/%d  loss %.3f  accuracy %.3f  learning rate %.2e  %.0f %s/s",
                 trainer.global_step,
                 self.max_steps,
                 latest["train/loss"],
                 latest["train/accuracy"],
                 latest["train/learning_rate"],
-                latest["train/tokens_per_second"],
+                self.training.latest_speed,
+                self.training.unit,
             )
 
     def on_validation_end(self, trainer: Any, module: Any) -> None:
@@ -113,7 +114,7 @@ class ProgressBar(_Progress):
         if best:
             values.append(f"{self.checkpoints.monitor.split('/')[1]} {best['score']:.2f}")
         if latest:
-            values.append(f"{latest['train/tokens_per_second']:.0f} tokens/s")
+            values.append(f"{self.training.latest_speed:.0f} {self.training.unit}/s")
         return "  ".join(values)
 
     def on_train_end(self, trainer: Any, module: Any) -> None:

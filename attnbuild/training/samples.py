@@ -51,9 +51,15 @@ def render(predictions: Iterable[Prediction]) -> str:
     """Predictions as text to read, one paragraph each."""
     paragraphs = []
     for prediction in predictions:
-        lines = [f"input       {prediction.source}"] if prediction.source else []
-        lines.append(f"prediction  {prediction.text}")
+        lines = _named("input", prediction.source) if prediction.source else []
+        lines += _named("prediction", prediction.text)
         if prediction.reference is not None:
-            lines.append(f"reference   {prediction.reference}")
+            lines += _named("reference", prediction.reference)
         paragraphs.append("\n".join(lines) + "\n")
     return "\n".join(paragraphs)
+
+
+def _named(name: str, text: str) -> list[str]:
+    """The lines of a text, with its name before the first."""
+    lines = text.splitlines() or [""]
+    return [f"{name if number == 0 else '':11} {line}" for number, line in enumerate(lines)]

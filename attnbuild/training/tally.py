@@ -33,15 +33,16 @@ class Tally:
         parts = (loss.total, loss.weight, loss.correct)
         self.sums += torch.stack([torch.as_tensor(part).detach().to(self.sums) for part in parts])
 
-    def means(self, reduce: Callable[[Tensor], Tensor]) -> dict[str, float]:
+    def means(self, reduce: Callable[[Tensor], Tensor], perplexity: bool = True) -> dict[str, float]:
         """Mean loss, perplexity, accuracy, and the weight ("tokens") they are over; empty when that is 0.
 
         Args:
             reduce: adds a tensor up over all ranks.
+            perplexity: whether there is one: the loss is that of text.
         """
         total, weight, correct = reduce(self.sums.clone()).tolist()
         if weight == 0:
             return {}
         loss = total / weight
-        perplexity = math.exp(min(loss, _LARGEST_EXPONENT))
-        return {"loss": loss, "perplexity": perplexity, "accuracy": correct / weight, "tokens": weight}
+        means = {"loss": loss, "perplexity": math.exp(min(loss, _LARGEST_EXPONENT))} if perplexity else {"loss": loss}
+        return {**means, "accuracy": correct / weight, "tokens": weight}

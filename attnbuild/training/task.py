@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from attnbuild.data.readers.base import SPLITS
+from attnbuild.errors import Problem
+from attnbuild.inputs import Ends, TextInput
 
 if TYPE_CHECKING:  # a look at the registry must not cost the import of torchmetrics
     from torch.utils.data import DataLoader
@@ -60,11 +62,11 @@ class Prediction:
 
     Attributes:
         index: position of the input in its split or stream, from 0.
-        text: the output as a user reads it.
+        text: the output as a user reads it; several labels one a line.
         source: the input as a user reads it: the sentence, the name of the image file.
-        reference: the right answer where there is one.
+        reference: the right answer where there is one; several one a line.
         score: how sure the model is, as the search ranks it.
-        n_best: (text, score) of every output that the search returned, the best first.
+        n_best: (text, score) of every output that the search returned, or of every label; the best first.
     """
 
     index: int
@@ -88,9 +90,22 @@ class Task(ABC):
 
     #: The metric that chooses checkpoints, as "validation/<monitor>"; higher is better.
     monitor: ClassVar[str] = "bleu"
+    #: What its decoder gives, as decoders say in ``writes``.
+    writes: ClassVar[str] = "text"
+    #: What the weights of its losses count, for the speed of training: "tokens", "examples".
+    unit: ClassVar[str] = "tokens"
 
     def __init__(self, place: TaskPlace) -> None:
         self.place = place
+        self.unread: list[str] = []
+
+    def check(self) -> list[Problem]:
+        """What is wrong between this task and other sections of the config, found without data."""
+        return []
+
+    def sketch(self) -> Ends:
+        """What the model will read and give, as far as is known without data."""
+        return Ends(TextInput(8, 0), 8, self.writes)
 
     @abstractmethod
     def splits(self) -> tuple[str, ...]:
@@ -119,6 +134,10 @@ class Task(ABC):
     @abstractmethod
     def build_model(self) -> nn.Module:
         """The model with fresh weights. Needs ``prepare`` or ``restore`` first."""
+
+    def misfits(self, model: nn.Module) -> list[Problem]:
+        """Options of the model that are too low for the longest example of the prepared splits; none by default."""
+        return []
 
     @abstractmethod
     def train_loader(self, *, rank: int, world_size: int, start_step: int) -> DataLoader[Any]:
@@ -149,7 +168,8 @@ class Task(ABC):
     def metrics(self) -> dict[str, Metric]:
         """Fresh metrics by name; one is called ``monitor``. States are sums, so they add up over ranks.
 
-        A metric with a string attribute ``signature`` has it stored beside its value.
+        A metric with a string attribute ``signature`` has it stored beside its value. One whose value is
+        more than a number (a confusion matrix) is a table, for ``report``.
         """
 
     @abstractmethod
@@ -160,12 +180,32 @@ class Task(ABC):
     def evaluate(self, model: nn.Module, batch: Any, search: Any, metrics: dict[str, Metric]) -> list[Prediction]:
         """Predict a batch of a split with references and update the metrics with the result."""
 
+    def baselines(self, split: str) -> dict[str, float]:
+        """What a constant answer reaches, by the metrics' names: what a score is to be held against."""
+        return {}
+
+    def report(self, tables: dict[str, Any], folder: Path) -> list[Path]:
+        """Write what the tables of a test show; the files written, none by default."""
+        return []
+
+    @property
+    def reads(self) -> str:
+        """The modality of what is predicted from: text (lines) or image (files)."""
+        return "text"
+
     @abstractmethod
-    def predict(self, model: nn.Module, inputs: Iterable[str], search: Any) -> Iterator[Prediction]:
-        """Predict a stream of inputs lazily, in the order in which they came."""
+    def predict(self, model: nn.Module, inputs: Iterable[Any], search: Any) -> Iterator[Prediction]:
+        """Predict a stream of inputs, lines or ``Picture``s, lazily, in the order in which they came.
+
+        An image that cannot be read is left out, and its error is added to ``unread``.
+        """
+
+    def explain(self, model: nn.Module, inputs: Sequence[Any], search: Any, folder: Path) -> list[Path]:
+        """Predict inputs and draw what the model attended to; the files written, none by default."""
+        return []
 
     def maps(self, model: nn.Module, count: int, folder: Path) -> list[Path]:
-        """Draw the attention over the first validation examples; the files written, none by default."""
+        """``explain`` the first validation examples; the files written, none by default."""
         return []
 
     def device_of(self, model: nn.Module) -> torch.device:

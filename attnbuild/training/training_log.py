@@ -32,6 +32,8 @@ class TrainingLog(Callback):
     def __init__(self, every: int) -> None:
         self.every = every
         self.latest: dict[str, float] = {}
+        self.latest_speed = 0.0
+        self.unit = "tokens"
         self.tokens = 0.0
         self.seconds = 0.0
         self._since = time.monotonic()
@@ -60,7 +62,7 @@ class TrainingLog(Callback):
             self._since = time.monotonic()
 
     def _record(self, trainer: Any, module: Any) -> None:
-        means = module.tally.means(module.sum_over_ranks)
+        means = module.tally.means(module.sum_over_ranks, perplexity=module.task.writes == "text")
         if not means:
             return
         tokens = means.pop("tokens")
@@ -77,7 +79,8 @@ class TrainingLog(Callback):
             )
         self.latest = {f"train/{name}": value for name, value in means.items()}
         self.latest["train/learning_rate"] = module.learning_rate
-        self.latest["train/tokens_per_second"] = tokens / seconds
+        self.unit = module.task.unit
+        self.latest[f"train/{self.unit}_per_second"] = self.latest_speed = tokens / seconds
         module.record(self.latest)
 
     def state_dict(self) -> dict[str, Any]:

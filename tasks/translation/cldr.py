@@ -5,18 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from annotated_types import Ge
 
 from attnbuild.data.cache import content_hash
 from attnbuild.data.place import DataPlace
-from attnbuild.data.readers.base import SPLITS, Reader
-from attnbuild.errors import ConfigError, did_you_mean
+from attnbuild.data.readers.base import SPLITS, Reader, Row
+from attnbuild.errors import ConfigError
 from attnbuild.registry import register
-
-if TYPE_CHECKING:
-    from babel import Locale
 
 __all__ = ["CldrReader", "words"]
 
@@ -60,8 +57,10 @@ class CldrReader(Reader):
         test: Annotated[int, Ge(1)] = 400,
         seed: int = 1,
     ) -> None:
+        from attnbuild.data.phrases import parse_locale
+
         super().__init__(f"cldr {source}-{target}")
-        self._locales = _parse(source, "data.source"), _parse(target, "data.target")
+        self._locales = parse_locale(source, "data.source"), parse_locale(target, "data.target")
         if source == target:
             raise ConfigError(f"{target!r} is the source too; choose two different locales", "data.target")
         self._sizes = dict(zip(SPLITS, (train, validation, test), strict=True))
@@ -71,7 +70,7 @@ class CldrReader(Reader):
     def splits(self) -> tuple[str, ...]:
         return SPLITS
 
-    def rows(self, split: str) -> Iterator[tuple[str | None, str | None]]:
+    def rows(self, split: str) -> Iterator[Row]:
         if self._made is None:
             self._made = self._make()
         yield from self._made[split]
@@ -120,15 +119,3 @@ def _distinct(pairs: Iterable[Pair]) -> Iterator[Pair]:
         if pair[0] not in seen:
             seen.add(pair[0])
             yield pair
-
-
-def _parse(name: str, path: str) -> Locale:
-    from babel import Locale, UnknownLocaleError
-    from babel.localedata import locale_identifiers
-
-    try:
-        return Locale.parse(name.replace("-", "_"))
-    except (UnknownLocaleError, ValueError):
-        raise ConfigError(
-            f"babel knows no locale {name!r}; {did_you_mean(name, locale_identifiers(), show=20)}", path
-        ) from None

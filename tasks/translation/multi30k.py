@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from attnbuild.data.place import DataPlace
-from attnbuild.data.readers.base import Reader
+from attnbuild.data.readers.base import Reader, Row
 from attnbuild.data.readers.files import Root
 from attnbuild.data.readers.hf import HuggingFaceReader
 from attnbuild.data.readers.text import TextReader
@@ -58,7 +58,7 @@ class Multi30kReader(Reader):
     def splits(self) -> tuple[str, ...]:
         return self._reader.splits()
 
-    def rows(self, split: str) -> Iterator[tuple[str | None, str | None]]:
+    def rows(self, split: str) -> Iterator[Row]:
         return self._reader.rows(split)
 
     def fingerprint(self, split: str) -> str:

@@ -55,6 +55,18 @@ def test_a_backend_that_cannot_serve_is_refused_with_the_reason(
         build_attention("multihead", dim=64, backend=backend, **options)
 
 
+@pytest.mark.parametrize("weighting", ["softmax", "topk", "entmax15"])
+def test_fp16_ends_with_the_scores_and_not_with_the_products(weighting: str) -> None:
+    """Scores of up to 16000 of products of up to 128000, which fp16 has no number for."""
+    layer = build_attention("multihead", dim=64, heads=1, weighting=weighting, projections="none").half()
+    states = torch.full((1, 3, 64), 0.0).half()
+    states[0, 0], states[0, 1, 0] = 45.0, 1.0
+    values, _ = layer(states, need_weights=True)
+    assert values.isfinite().all()
+    torch.testing.assert_close(values[0, 0], states[0, 0])
+    torch.testing.assert_close(layer(states), values)
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_all_backends_take_the_same_call(backend: str) -> None:
     """Each has ``refusal`` and ``run``; single queries, which sparse ones leave to the dense, are no exception."""

@@ -17,10 +17,16 @@ from torch.utils._pytree import tree_leaves
 from attnbuild import build_attention, list_names
 from attnbuild.attention.backends import blocksparse, reference
 from attnbuild.attention.backends.plan import make_plan
+from attnbuild.attention.patterns.pieces import Band, Blocks, Diagonals, Piece
 from attnbuild.registry import lookup, options_of
 
 DIM = 24
-SPARSE = [name for name in list_names("pattern") if lookup("pattern", name).sparse]
+#: Those of cells of an image: tests/attention/test_neighborhood.py.
+SPARSE = [
+    name
+    for name in list_names("pattern")
+    if lookup("pattern", name).sparse and lookup("pattern", name).capabilities.sequence
+]
 CPU = torch.device("cpu")
 
 #: Values worth trying of the options that patterns have.
@@ -54,12 +60,10 @@ def attentions(draw: st.DrawFn) -> tuple[str, dict[str, Any]]:
     return pattern, {**options, "heads": heads, "kv_heads": kv_heads, "causal": causal, "layer": layer}
 
 
-def computed(layer: torch.nn.Module, length: int) -> Tensor:
+def computed(pieces: tuple[Piece, ...], length: int, causal: bool, heads: int) -> Tensor:
     """How often each pair is computed and not masked, by the plan alone: (heads, N, N)."""
-    core = layer.core
-    heads, causal = core.place.heads, core.place.causal
     seen = torch.zeros(heads, length, length, dtype=torch.int)
-    for planned in make_plan(core.pattern.pieces(), length, causal, heads, CPU).tiles:
+    for planned in make_plan(pieces, length, causal, heads, CPU).tiles:
         own = range(*slice(planned.piece.heads[0], None, planned.piece.heads[1]).indices(heads))
         for group in range(planned.tile.query.groups):
             tile = planned.tile.part(group, 1)
@@ -69,7 +73,7 @@ def computed(layer: torch.nn.Module, length: int) -> Tensor:
                 keys = (key[head] if key.dim() == 3 else key)[0]
                 shown = torch.zeros(len(query), len(keys))
                 if mask is not None:
-                    shown = shown + mask[number if len(mask) > 1 else 0, 0]
+                    shown[:, planned.columns] += mask[number if len(mask) > 1 else 0, 0]
                 for row, position in enumerate(query):
                     allowed = keys[shown[row] == 0]
                     seen[head, position].index_add_(0, allowed, torch.ones(len(allowed), dtype=torch.int))
@@ -86,7 +90,36 @@ def test_pieces_are_the_predicate_and_show_each_pair_once(attention: tuple[str, 
     expected = layer.core.pattern.mask_mod(head, query, position).expand(options["heads"], length, length)
     if options["causal"]:
         expected = expected & (position <= query)
-    assert (computed(layer, length) == expected.int()).all()
+    assert (computed(layer.core.pattern.pieces(), length, options["causal"], options["heads"]) == expected.int()).all()
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        (Band(5, 5, heads=(1, 2)), Band(9, 9, 3, heads=(1, 2))),
+        (Band(5, 5, heads=(1, 2)), Band(9, 9)),
+        (Band(5, 5), Band(9, 9, 3, heads=(1, 2))),
+        (Diagonals(heads=(0, 2)), Blocks(16, 1, 1)),
+    ],
+)
+def test_pieces_of_some_heads_may_overlap_those_of_others(pieces: tuple[Piece, ...], causal: bool) -> None:
+    """A pattern of one's own may be made so."""
+    position, head = torch.arange(100), torch.arange(4).view(-1, 1, 1)
+    query = position.view(-1, 1)
+    seen = [piece.mask_mod(head, query, position).expand(4, 100, 100) for piece in pieces]
+    expected = torch.stack(seen).any(dim=0) & ((position <= query) if causal else True)
+    assert (computed(pieces, 100, causal, 4) == expected.int()).all()
+
+
+@pytest.mark.parametrize("pattern", ["window", "fixed", "bigbird", "logsparse"])
+def test_plans_need_no_default_device(pattern: str) -> None:
+    layer = layer_of(pattern, "blocksparse", heads=2)
+    states = torch.randn(1, 150, DIM, dtype=torch.float64)
+    expected = layer(states)
+    make_plan.cache_clear()
+    with torch.device("meta"):
+        assert torch.equal(layer(states), expected)
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -163,6 +196,21 @@ def test_bf16_stays_near_single(pattern: str) -> None:
     torch.testing.assert_close(layer.bfloat16()(states.bfloat16()).float(), expected, rtol=0.1, atol=0.06)
 
 
+@pytest.mark.parametrize("position", list_names("position"))
+def test_positions_compute_under_autocast_as_with_other_backends(position: str) -> None:
+    """Values and gradients, those of the position's own parameters too; a bias of keys has none but rounding's."""
+    states, arriving = torch.randn(2, 100, DIM), torch.randn(2, 100, DIM)
+    found = []
+    for backend in ("blocksparse", "sdpa"):
+        layer = layer_of("window", backend, position=position, heads=2).float()
+        parameters = [parameter for name, parameter in layer.named_parameters() if name != "key_projection.bias"]
+        with torch.autocast("cpu", torch.bfloat16):
+            output = layer(states)
+        found.append([output.float(), *torch.autograd.grad(output, parameters, arriving.bfloat16())])
+    for fast, slow in zip(*found, strict=True):
+        assert (fast - slow).norm() < 0.03 * slow.norm()
+
+
 def test_a_second_gradient_is_refused() -> None:
     layer = layer_of("window", "blocksparse", heads=2)
     states = torch.randn(1, 9, DIM, dtype=torch.float64, requires_grad=True)
@@ -213,6 +261,16 @@ def test_memory_grows_with_the_length_alone(pattern: str) -> None:
     """Chunks aside, forward and backward hold out, log-sum-exps and three gradients."""
     short, middle, long = (peak_of(pattern, length) for length in (4096, 8192, 16384))
     assert long - middle <= 2.2 * max(middle - short, 4096 * 2 * 16 * 4)
+
+
+def test_plans_grow_with_the_length_alone() -> None:
+    """Where a query sees all that is before it in its stride, only the corner of its tile is masked."""
+    pieces = build_attention({"pattern": "strided"}, dim=DIM, heads=2, stride=2, causal=True).core.pattern.pieces()
+    sizes = []
+    for length in (1024, 2048, 4096):
+        masks = [planned.mask for planned in make_plan(pieces, length, True, 2, CPU).tiles if planned.mask is not None]
+        sizes.append(sum({mask.data_ptr(): mask.nbytes for mask in masks}.values()))
+    assert sizes[2] - sizes[1] <= 2.2 * (sizes[1] - sizes[0])
 
 
 def test_the_reference_is_what_weights_come_from() -> None:

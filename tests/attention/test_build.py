@@ -53,7 +53,26 @@ def test_raw_attention_keeps_the_width_of_the_memory() -> None:
         ("multihead", {"heads": True}, "heads.*True"),
         ("multihead", {"heads": "8"}, "heads.*'8': input should be a valid integer"),
         ("multihead", {"dropout": 1.0}, "dropout.*less than 1"),
-        ("multihead", {"max_distance": 3}, "belongs to position 'relative', and position is 'none' here"),
+        (
+            *("multihead", {"max_distance": 3}),
+            "presets: relative, t5;\n *it belongs to position 'relative' and 't5', and position is 'none' here",
+        ),
+        (
+            "multihead",
+            {"window": 3},
+            "an option of the presets: .*longformer, window;\n.*pattern 'dilated' and 'window'",
+        ),
+        (
+            "linformer",
+            {"window": 3},
+            "option of preset 'linformer'; it is an option of the presets: dilated, .*, window$",
+        ),
+        (
+            "bahdanau",
+            {"max_len": 3},
+            "presets: cosformer, linformer, luong_location;\n *it belongs to score 'location'",
+        ),
+        ("luong_dot", {"kernel": 3}, "it is an option of the preset: location_aware$"),
         ("multihead", {"score": "aditive"}, "unknown score 'aditive'; did you mean 'additive'"),
         ("bahdanau", {"position": "rope"}, "'rope' turns a product.*use a score of.*or position alibi"),
         ("bahdanau", {"heads": 2}, "without projections there is one head"),

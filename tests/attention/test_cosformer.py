@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from attnbuild import ConfigError, build_attention
+from attnbuild import DataError, build_attention
 from attnbuild.memory import Memory
 
 N, D, M = 6, 4, 10
@@ -43,12 +43,12 @@ def test_the_batch_does_not_set_its_scale() -> None:
 def test_longer_than_max_len_is_refused_with_advice() -> None:
     layer = build_attention("cosformer", dim=16, causal=True, max_len=4)
     query = torch.randn(1, 5, 16)
-    with pytest.raises(ConfigError, match="attention.max_len.*5 positions.*max_len=4.*set max_len=5 or more"):
+    with pytest.raises(DataError, match="an input of 5 positions is longer than attention.max_len=4"):
         layer(query)
     state = layer.start(Memory(query, None, query[:, 0]))
     for step in range(4):
         _, state = layer.step(query[:, step : step + 1], state, 1)
-    with pytest.raises(ConfigError, match="set max_len=5 or more"):
+    with pytest.raises(DataError, match="an input of 5 positions is longer than attention.max_len=4"):
         layer.step(query[:, 4:], state, 1)
 
 

@@ -40,6 +40,18 @@ def expected_weights(layer: AttentionBlock, query: torch.Tensor, last: int) -> t
     return torch.stack(rows)
 
 
+def test_bf16_finds_its_place_in_a_long_memory() -> None:
+    """A step of bf16 in the share of the length would be several positions; where the weights peak, none is lost."""
+    core = build().core
+    query = torch.randn(1, 2, 64, D // 2, generator=generator).bfloat16()
+    value = torch.zeros(1, 2, 4000, 1)
+    with torch.no_grad():
+        expected = core.attend(query.double(), value.double(), value.double(), None, need_weights=True).weights
+        with torch.autocast("cpu", torch.bfloat16):
+            found = core.float().attend(query, value, value, None, need_weights=True).weights
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=0.02)
+
+
 def test_equals_the_formula_in_cross_attention() -> None:
     layer = build()
     _, weights = layer(QUERY, MEMORY, key_padding_mask=PADDING, need_weights=True)

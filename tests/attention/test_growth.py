@@ -46,7 +46,8 @@ def claims(preset: str) -> bool:
     return AttentionSpec.from_config(load_preset(preset)).capabilities.linear_memory
 
 
-CASES = [(preset, kind) for preset, kind in CLAIMED if kind != "recurrent" and claims(preset)]
+#: The growth of those that serve cells alone: tests/attention/test_neighborhood.py.
+CASES = [(preset, kind) for preset, kind in CLAIMED if kind not in ("recurrent", "cells") and claims(preset)]
 
 
 def small_options(preset: str) -> dict[str, Any]:

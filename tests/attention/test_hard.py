@@ -16,8 +16,9 @@ from attnbuild import build_attention
 from attnbuild.attention import load_preset
 from attnbuild.attention.block import AttentionBlock
 from attnbuild.attention.core.hard import Hard
-from attnbuild.data.batching import PairBatch
+from attnbuild.data.batching import Batch
 from attnbuild.data.tokenizers.vocabulary import BOS, EOS, PAD
+from attnbuild.inputs import Ends, TextInput
 from attnbuild.memory import Memory
 from attnbuild.model import EncoderDecoder, build_model
 from attnbuild.tasks.translation.task import Translation
@@ -89,14 +90,14 @@ def model_of(encoder: str, decoder: str, **places: Any) -> EncoderDecoder:
         "attention": hard,
     }
     torch.manual_seed(3)
-    model = build_model(config, source_vocab=7, target_vocab=7, shared_vocabulary=True).double().train()
+    model = build_model(config, Ends(TextInput(7, PAD), 7, shared_vocabulary=True)).double().train()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter)  # a fresh model's attentions are so even that any estimate looks right
     return model
 
 
-def batch_of(sources: list[list[int]], targets: list[list[int]]) -> PairBatch:
-    return PairBatch(torch.tensor(sources), torch.tensor(targets), torch.arange(len(sources)))
+def batch_of(sources: list[list[int]], targets: list[list[int]]) -> Batch:
+    return Batch(torch.tensor(sources), torch.tensor(targets), torch.arange(len(sources)))
 
 
 def translation(label_smoothing: float = 0.1) -> Translation:
@@ -370,6 +371,18 @@ def test_the_baseline_is_a_moving_average_that_checkpoints_keep() -> None:
     other = layer_of()
     other.load_state_dict(layer.state_dict())
     assert (other.core.baseline, other.core.batches) == (layer.core.baseline, 3)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_the_baseline_moves_in_models_of_any_precision(dtype: torch.dtype) -> None:
+    """In bf16 a step of less than one part in 256 would be none."""
+    layer = layer_of(baseline_decay=0.99).to(dtype)
+    zeros = torch.zeros(2)
+    for reward in [-60.0] + 1000 * [-55.0]:
+        layer.core.term(zeros, zeros, torch.full((2,), reward))
+    assert layer.core.baseline.item() == pytest.approx(-55, abs=0.01)
+    assert layer.core.baseline.dtype == (torch.float64 if dtype is torch.float64 else torch.float32)
+    assert layer.core.baseline is dict(layer.named_buffers())["core.baseline"]
 
 
 def test_the_term_is_trained_but_not_reported() -> None:

@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from attnbuild import build_attention, list_names
+from attnbuild import ConfigError, build_attention, list_names
 from attnbuild.attention.block import AttentionBlock
 from attnbuild.attention.kernelised.base import Kernelised, PrefixState, SummaryState
+from attnbuild.attention.kernelised.chunks import finest_dtype
 from attnbuild.attention.presets import load_preset
 from attnbuild.attention.spec import AttentionSpec
 from attnbuild.measure.flops import count_flops
@@ -159,6 +160,17 @@ def test_half_precision_sums_in_single(preset: str, causal: bool, dtype: torch.d
         values = layer.attend(query, key, value, None).values
     assert values.dtype == dtype
     torch.testing.assert_close(values.double(), exact, rtol=0.01, atol=0.002)
+
+
+@pytest.mark.parametrize("preset", presets("cross_attention"))
+def test_raw_queries_and_keys_of_unequal_widths_are_refused(preset: str) -> None:
+    with pytest.raises(ConfigError, match="widths must be equal; they are 16 and 24: set equal dims, or projections"):
+        build_attention(preset, dim=16, memory_dim=24, heads=1, projections="none")
+
+
+def test_double_precision_is_asked_for_where_it_is() -> None:
+    assert finest_dtype(torch.device("cpu")) == torch.float64
+    assert finest_dtype(torch.device("mps")) == torch.float32
 
 
 @pytest.mark.parametrize("preset", presets("causal"))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attnbuild import ConfigError, build_attention
+from attnbuild import DataError, build_attention
 from attnbuild.attention.block import AttentionBlock
 
 DIM, N = 16, 7
@@ -105,7 +105,7 @@ def decode_start(layer: AttentionBlock, memory: Tensor) -> None:
 def test_inputs_beyond_max_len_are_refused() -> None:
     layer = build_attention("linformer", dim=DIM, memory_dim=DIM, projected_len=3, max_len=N).double()
     for call in (lambda: layer(draw(1, 2, DIM), draw(1, N + 1, DIM)), lambda: decode_start(layer, draw(1, N + 1, DIM))):
-        with pytest.raises(ConfigError, match=f"set attention.max_len={N + 1} or more"):
+        with pytest.raises(DataError, match=f"{N + 1} positions is longer than attention.max_len={N}"):
             call()
 
 

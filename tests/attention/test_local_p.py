@@ -47,6 +47,16 @@ def test_equals_the_paper(window: int) -> None:
     assert (output[2] == 0).all()
 
 
+def test_bf16_finds_its_place_in_a_long_memory() -> None:
+    """A step of bf16 in the share of S would be several positions."""
+    query, lengths = torch.randn(1, 1, 64, D, generator=generator), torch.full((1, 1, 1, 1), 4000)
+    core = build().core
+    expected = core.centre(query.bfloat16().double(), torch.arange(64), lengths)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = core.float().centre(query.bfloat16(), torch.arange(64), lengths)
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=0.05)
+
+
 def test_each_head_looks_at_a_place_of_its_own() -> None:
     layer = build(heads=4, kv_heads=2, projections="all", window=1)
     centre = layer.core.centre(layer._queries(QUERY), torch.arange(N), torch.full((B, 1, 1, 1), S))

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from attnbuild import ConfigError, build_attention
+from attnbuild.initialisation import initialise
 
 DIM, HEADS = 16, 4
 
@@ -68,7 +69,13 @@ def test_longer_than_the_crossing_equals_the_weighted_form() -> None:
 
 def test_the_global_projections_start_as_copies() -> None:
     core = build_attention("longformer", dim=DIM).core
-    torch.testing.assert_close(core.global_key.weight, core.key.weight)
+    for how in (None, "normal", "xavier"):
+        if how:
+            initialise(core, how)
+        for name in ("query", "key", "value"):
+            twin, one = getattr(core, f"global_{name}"), getattr(core, name)
+            assert twin.weight is not one.weight
+            torch.testing.assert_close(twin.state_dict(), one.state_dict(), rtol=0, atol=0)
 
 
 def test_causal_is_refused_with_the_way_out() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from attnbuild import ConfigError, build_attention
+from attnbuild import ConfigError, DataError, build_attention
 from tests.attention.steps import assert_beams_equal_their_histories
 
 B, N, S, D = 2, 4, 6, 8
@@ -41,7 +41,7 @@ def test_beams_equal_their_histories() -> None:
 
 def test_a_longer_memory_is_an_error_that_says_what_to_raise() -> None:
     layer = build_attention("luong_location", dim=D, memory_dim=D, max_len=5).double()
-    with pytest.raises(ConfigError, match=r"6 positions is longer than the 5 .* attention.max_len=6"):
+    with pytest.raises(DataError, match=r"6 positions is longer than attention.max_len=5.*set attention.max_len to"):
         layer(QUERY, MEMORY)
 
 

@@ -27,6 +27,13 @@ def build(**options: int) -> AttentionBlock:
     return build_attention("nystromformer", dim=DIM, heads=HEADS, **options).double()
 
 
+def converged(landmarks: int) -> AttentionBlock:
+    """More iterations than single precision bears."""
+    layer = build(landmarks=landmarks, convolution=0)
+    layer.core.iterations = 40
+    return layer
+
+
 def dense_twin(layer: AttentionBlock) -> AttentionBlock:
     twin = build_attention("multihead", dim=DIM, heads=layer.heads, kv_heads=layer.kv_heads).double()
     twin.load_state_dict({name: value for name, value in layer.state_dict().items() if "core" not in name})
@@ -59,7 +66,7 @@ def test_a_converged_inverse_equals_dense_at_landmarks_equal_to_the_length(monke
         segments = plain(*arguments)  # type: ignore[arg-type]
         return dataclasses.replace(segments, few=torch.zeros_like(segments.few))
 
-    layer, states = build(landmarks=N, iterations=40, convolution=0), draw(2, N, DIM)
+    layer, states = converged(landmarks=N), draw(2, N, DIM)
     monkeypatch.setattr(nystromformer._Segments, "of", without_shortcut)
     torch.testing.assert_close(layer(states), dense_twin(layer)(states))
     torch.testing.assert_close(layer(states, need_weights=True)[1], dense_twin(layer)(states, need_weights=True)[1])
@@ -68,7 +75,7 @@ def test_a_converged_inverse_equals_dense_at_landmarks_equal_to_the_length(monke
 @pytest.mark.parametrize("landmarks", [1, 3, 5])
 def test_equals_the_paper(landmarks: int) -> None:
     """Equation 13 with the exact pseudo-inverse, row by row, segments as equal as the real length allows."""
-    layer, lengths = build(landmarks=landmarks, iterations=40, convolution=0), (N, 7)
+    layer, lengths = converged(landmarks=landmarks), (N, 7)
     states, padding = draw(2, N, DIM), torch.arange(N) >= torch.tensor(lengths).unsqueeze(1)
     expected = torch.zeros(2, N, DIM, dtype=torch.float64)
     projected = [part(states) for part in (layer.query_projection, layer.key_projection, layer.value_projection)]
@@ -136,9 +143,44 @@ def test_padding_does_not_move_landmarks() -> None:
     torch.testing.assert_close(layer(longer, key_padding_mask=padding)[:, :7], layer(states))
 
 
+def test_landmarks_by_a_product_are_the_same() -> None:
+    """What runs where sums of rows come in no fixed order."""
+    states, padding = draw(3, HEADS, N, 4), torch.arange(N) >= torch.tensor([[N], [7], [0]])
+    padding[0, 4] = True
+    for mask, landmarks in ((padding, 5), (None, 5), (padding, 30)):
+        segments = nystromformer._Segments.of(states, mask, landmarks)
+        torch.testing.assert_close(segments.matrix(torch.float64) @ states, segments.mean(states))
+
+
+def test_on_meta_it_takes_no_memory() -> None:
+    with torch.device("meta"):
+        layer, states = build_attention("nystromformer", dim=DIM), torch.empty(2, N, DIM)
+        padding = torch.empty(2, N, dtype=torch.bool)
+        assert layer(states).is_meta
+        assert layer(states, key_padding_mask=padding).shape == (2, N, DIM)
+
+
 def test_even_kernels_are_refused() -> None:
     with pytest.raises(ConfigError, match="choose an odd width"):
         build(convolution=4)
+
+
+def test_more_iterations_than_single_precision_bears_are_refused() -> None:
+    """Landmarks that are nearly alike have tiny singular values: 16 iterations are exact to a percent, 30 not at all."""
+    base = draw(1, 1, 4, 16).repeat(1, 1, 64, 1)
+    query, key, value = (base + 1e-3 * draw(1, 1, 256, 16, seed=seed) for seed in (1, 2, 3))
+    core = build_attention("nystromformer", dim=16, heads=1, landmarks=64, iterations=16, convolution=0).core
+
+    def error() -> float:
+        exact = core.attend(query, key, value, None).values
+        single = core.attend(query.float(), key.float(), value.float(), None).values
+        return float((single - exact).norm() / exact.norm())
+
+    assert error() < 0.02
+    core.iterations = 30
+    assert not error() < 1
+    with pytest.raises(ConfigError, match=r"attention.iterations.*17"):
+        build(iterations=17)
 
 
 @pytest.mark.parametrize(

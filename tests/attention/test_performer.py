@@ -110,6 +110,61 @@ def test_single_precision_stays_exact_for_large_states(causal: bool, scale: floa
     torch.testing.assert_close(single.double(), exact, rtol=1e-3, atol=1e-4 * scale**3)
 
 
+@pytest.mark.parametrize(("width", "scale"), [(64, 8.0), (16, 14.0)])
+def test_loud_keys_are_no_empty_rows(width: int, scale: float) -> None:
+    """All keys far from the origin: their features are as small as 2^-300, and what counts is how they compare."""
+    layer = build_attention("performer", dim=width, heads=1, causal=True).core
+    query, key, value = (draw(1, 1, 150, width, seed=seed) for seed in range(3))
+    key *= scale
+    exact = layer.attend(query, key, value, None).values
+    for need_weights in (False, True):
+        single = layer.attend(query.float(), key.float(), value.float(), None, need_weights).values
+        torch.testing.assert_close(single.double(), exact, rtol=1e-3, atol=1e-3)
+
+
+def test_a_key_along_a_feature_does_not_overflow_in_wide_heads() -> None:
+    """Its exponent, |w|^2 / 2, is the largest there is: 2^185 where heads are 256 wide."""
+    layer = build_attention("performer", dim=256, heads=1, causal=True).core
+    query, key, value = (draw(1, 1, 20, 256, seed=seed) for seed in range(3))
+    key[0, 0, 10] = layer.projection[3].double() * 256**0.25
+    exact = layer.attend(query, key, value, None).values
+    states = [tensor.float().requires_grad_() for tensor in (query, key, value)]
+    single = layer.attend(*states, None).values
+    torch.testing.assert_close(single.double(), exact, rtol=1e-3, atol=1e-4)
+    for gradient in torch.autograd.grad(single.sum(), states):
+        assert gradient.isfinite().all()
+
+
+def test_rows_that_start_with_padding_of_whole_chunks() -> None:
+    """No key has come yet, and the first that comes is loud: the empty state has no shift to grow by."""
+    layer = build_attention("performer", dim=16, heads=1, causal=True).core
+    layer.chunk = 4
+    query, key, value = (draw(1, 1, 20, 16, seed=seed).float() for seed in range(3))
+    mask = torch.arange(20).unsqueeze(0) < 9
+    for scale in (1.0, 20.0):
+        states = [tensor.requires_grad_() for tensor in (query.clone(), scale * key, value.clone())]
+        values = layer.attend(*states, mask).values
+        assert (values[:, :, :9] == 0).all()
+        alone = layer.attend(*(tensor[:, :, 9:] for tensor in states), None).values
+        torch.testing.assert_close(values[:, :, 9:], alone, rtol=1e-3, atol=1e-4)
+        for gradient in torch.autograd.grad(values.sum(), states):
+            assert gradient.isfinite().all()
+
+
+def test_weights_bear_quiet_padding_and_a_loud_start() -> None:
+    """Features of such padding are 2^300 times those of the keys; those of the start, as much smaller."""
+    whole = build_attention("performer", dim=64, heads=1).core
+    query, key, value = (draw(1, 1, 8, 64, seed=seed).float() for seed in range(3))
+    padded = torch.cat([12 * key[:, :, :6], 0 * key[:, :, 6:]], dim=2).requires_grad_()
+    values = whole.attend(query, padded, value, torch.arange(8).unsqueeze(0) >= 6, need_weights=True).values
+    assert torch.autograd.grad(values.sum(), padded)[0].isfinite().all()
+    causal = build_attention("performer", dim=64, heads=1, causal=True).core
+    key[:, :, 0] *= 10
+    attended = causal.attend(query, key, value, None, need_weights=True)
+    torch.testing.assert_close(attended.values[:, :, 0], value[:, :, 0])
+    assert attended.values.dtype == torch.float32
+
+
 def test_a_loud_future_or_padding_leaves_the_present_exact() -> None:
     """What a global stabiliser would drown: keys that come later, or are padding, of any size."""
     layer = build_attention("performer", dim=16, heads=1, causal=True).core

@@ -122,14 +122,34 @@ def test_gradients_equal_those_of_the_naive_form(
     torch.testing.assert_close(gradients[0], gradients[1])
 
 
-def test_a_zero_query_is_a_zero_key() -> None:
-    query, value = torch.zeros(1, 1, 4, 3, requires_grad=True), draw(1, 1, 4, 3).float()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_a_zero_query_is_a_zero_key(dtype: torch.dtype) -> None:
+    query, value = torch.zeros(1, 1, 4, 3, requires_grad=True, dtype=dtype), draw(1, 1, 4, 3).to(dtype)
     order = sorted_chunks.sort(torch.zeros(1, 1, 1, 4, dtype=torch.long), None, 2, 4)
     output = sorted_chunks.attend(query, value, order, 1.0)
     torch.testing.assert_close(output[0, 0, 0], value[0, 0, 1:].mean(dim=0))
     output.sum().backward()
     assert query.grad is not None
     assert query.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_zeros_among_others_stay_finite_in_half_precision(dtype: torch.dtype) -> None:
+    """Padding of zeros and vectors near zero, as keys of unit length: their factor is beyond the range of fp16."""
+    query, value = draw(2, 1, 20, 4), draw(2, 1, 20, 4, seed=1)
+    query[:, :, 12:] = 0
+    query[:, :, 3] = 1e-7
+    padding = torch.arange(20).unsqueeze(0).expand(2, -1) >= 12
+    order = sorted_chunks.sort(torch.zeros(2, 1, 2, 20, dtype=torch.long), padding, 2, 8)
+    query = query.to(dtype).double()
+    exact = sorted_chunks.attend(query, value, order, 0.5)
+    half = query.to(dtype).requires_grad_()
+    output = sorted_chunks.attend(half, value.to(dtype), order, 0.5)
+    torch.testing.assert_close(output.double(), exact, rtol=0.05, atol=0.05)
+    (output.float().sum() * 1e-3).backward()
+    assert half.grad is not None
+    assert half.grad.isfinite().all()
+    assert (half.grad[:, :, 12:] == 0).all()
 
 
 def test_padding_and_other_rows_do_not_move_the_chunks() -> None:
@@ -159,7 +179,9 @@ def test_rotations_are_saved() -> None:
     other.load_state_dict(layer.state_dict())
     assert torch.equal(other.core.rotations, layer.core.rotations)
     with torch.device("meta"):
-        assert build_attention("reformer", dim=DIM).core.rotations.is_meta
+        layer = build_attention("reformer", dim=DIM)
+        assert layer.core.rotations.is_meta
+        assert layer(torch.empty(2, 9, DIM)).shape == (2, 9, DIM)
 
 
 def test_odd_buckets_are_refused() -> None:

@@ -18,7 +18,7 @@ def t5() -> Any:
 
 
 @pytest.mark.parametrize("causal", [True, False])
-@pytest.mark.parametrize(("buckets", "max_distance"), [(32, 128), (32, 64), (8, 128), (6, 20), (4, 3)])
+@pytest.mark.parametrize(("buckets", "max_distance"), [(32, 128), (32, 64), (9, 128), (8, 128), (6, 20), (4, 3)])
 def test_bias_equals_transformers(t5: Any, buckets: int, max_distance: int, causal: bool) -> None:
     options = {"relative_attention_num_buckets": buckets, "relative_attention_max_distance": max_distance}
     config = t5.T5Config(d_model=DIM, d_kv=DIM // HEADS, num_heads=HEADS, is_decoder=causal, **options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,38 @@ def test_presets_of_the_user(bench, user_dir):
     folder = user_dir("attention/narrow", "type: soft\npattern: window\nwindow: 3\n")
     outcome, _ = bench("--config-dir", folder, "attention=narrow", "lengths=32", "causal=true", "dtype=bfloat16")
     assert "narrow" in outcome.out
+
+
+def test_a_longest_input_that_was_raised_is_told(bench):
+    outcome, record = bench("attention=luong_location,multihead", "cross=true", "lengths=32,300", "backward=false")
+    assert outcome.out.count("max_len was raised to 300: luong_location (256)\n") == 1
+    assert record["raised"] == {"luong_location": {"max_len": [256, 300]}}
+    outcome, record = bench("attention=luong_location", "cross=true", "lengths=16,32", "backward=false")
+    assert "raised" not in outcome.out
+    assert record["raised"] == {}
+
+
+def test_a_longest_input_that_was_asked_for_stays(bench):
+    outcome, _ = bench("attention=linformer", "attention.max_len=40", "lengths=32,64", "backward=false")
+    assert "raised" not in outcome.out
+    assert "left out: linformer at 64: attention: an input of 64 positions is longer than attention.max_len=40" in (
+        outcome.out
+    )
+
+
+@pytest.mark.parametrize(
+    ("lengths", "fitted", "told"),
+    [
+        ("32", "-", ""),
+        ("32,64", "[-0-9.]+", "; exponents over two lengths"),
+        ("32,48,64", "[-0-9.]+", "; exponents over the longest three lengths"),
+    ],
+)
+def test_exponents_need_lengths(bench, lengths, fitted, told):
+    outcome, record = bench("attention=multihead", f"lengths={lengths}", "backward=false")
+    assert re.search(rf"multihead +ms( +[\d.]+){{{lengths.count(',') + 1}}} +{fitted}\s*\n", outcome.out)
+    assert f"float32 on cpu{told}\n" in outcome.out
+    assert any("exponent" in row["metric"] for row in record["rows"]) == ("," in lengths)
 
 
 @pytest.mark.parametrize(

@@ -43,14 +43,24 @@ def test_no_changes(run, called):
 def test_predict(run, called):
     outcome = run("predict", "run=x", "input=-", "output=ü=1.txt", "search.n_best=3")
     assert outcome.code == 0, outcome
-    assert called == [(Path("x"), "-", "ü=1.txt", {"search": {"n_best": 3}})]
+    assert called == [(Path("x"), "-", "ü=1.txt", {"search": {"n_best": 3}}, None)]
+
+
+@pytest.mark.parametrize(
+    ("word", "folder"), [("true", "runs/1/explained"), ("pictures/now", "pictures/now"), ("false", None)]
+)
+def test_explain_names_a_folder(run, called, tmp_path, monkeypatch, word, folder):
+    monkeypatch.chdir(tmp_path)
+    Path("runs/1/checkpoints").mkdir(parents=True)
+    assert run("predict", "run=runs/1", "input=a.png", f"explain={word}").code == 0
+    assert called == [(Path("runs/1"), "a.png", "-", {}, folder and Path(folder))]
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (("test",), "missing: run=..."),
-        (("predict", "run=x"), "missing: input=..., output=..."),
+        (("predict", "run=x"), "missing: input=..."),
         (("predict", "run=", "input=-", "output=-"), "missing: run=..."),
         (("test", "run=x", "serch=greedy"), "did you mean 'search'"),
         (("test", "run=x", "search=gredy"), "did you mean 'greedy'?"),

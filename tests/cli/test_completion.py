@@ -58,6 +58,9 @@ def test_words_of_other_commands(complete):
     assert complete("attnbuild predict run=x inp") == ["input="]
     assert "search=greedy" in complete("attnbuild test run=x search=")
     assert complete("attnbuild list atten") == ["attention"]
+    assert complete("attnbuild list attention --j") == ["--json"]
+    assert complete("attnbuild show --j") == ["--json"]
+    assert "attention.window=" in complete("attnbuild show --json length=8 attention=window attention.")
 
 
 def test_words_of_bench(complete, user_dir):

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import pytest
 
-from attnbuild.attention import describe
 from attnbuild.cli.check import check_config
 from attnbuild.cli.compose import compose, open_loader, resolve
 from attnbuild.cli.names import check_names
 from attnbuild.paths import conf_dir
+from tests.companions import companions
 
 FILES = sorted(path.relative_to(conf_dir()) for path in conf_dir().rglob("*.yaml") if "hydra" not in path.parts)
-CHOICES = [path.with_suffix("") for path in FILES if len(path.parts) == 2]
+#: What names a model of the user's: tests/encoders/test_pretrained.py.
+ELSEWHERE = {"encoder/pretrained", "tokenizer/pretrained"}
+CHOICES = [
+    path.with_suffix("") for path in FILES if len(path.parts) == 2 and str(path.with_suffix("")) not in ELSEWHERE
+]
 
 
 @pytest.mark.parametrize("choice", CHOICES, ids=str)
 def test_every_choice_composes_and_is_right(choice):
     group, name = choice.parts
     with open_loader() as loader:
-        recurrent = group == "attention" and not describe(name)["capabilities"]["parallel"]
-        words = ["encoder=rnn", "decoder=rnn"] if recurrent else []
-        overrides = check_names(loader, [f"{group}={name}", *words])
+        overrides = check_names(loader, [f"{group}={name}", *companions(group, name)])
         config = compose(loader, overrides)
         assert check_config(resolve(config, config.hydra.runtime.choices)) == []
 

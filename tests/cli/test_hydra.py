@@ -22,7 +22,9 @@ def test_cfg_shows_the_config_and_runs_nothing(run, trained):
 def test_cfg_of_one_package(run):
     assert yaml.safe_load(run("train", "--cfg", "job", "--package", "batch").out).keys() == {
         "tokens",
+        "rows",
         "eval_tokens",
+        "eval_rows",
         "max_length",
     }
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from attnbuild import list_names
+
 EVERYTHING_WRONG = [
     "atention.window=4",
     "attention=windo",
@@ -18,7 +20,7 @@ EVERYTHING_WRONG = [
 def test_all_problems_come_together(refused):
     message = refused("train", *EVERYTHING_WRONG)
     assert message.startswith("7 problems in the config:")
-    assert "there is no key 'atention'; did you mean 'attention'?" in message
+    assert "there is no key 'atention'; did you mean 'attention'" in message
     assert "there is no 'windo'; did you mean 'window'?" in message
     assert "there is no 'bahdnau'; did you mean 'bahdanau'?" in message
     assert "there is no such group; did you mean 'encoder/attention'?" in message.replace(" or", "?\n")
@@ -143,3 +145,11 @@ def test_an_invalid_defaults_list(refused, user_dir):
 @pytest.mark.parametrize("word", ["attention=null", "encoder=null", "~encoder"])
 def test_what_a_model_needs_must_be_chosen(refused, word):
     assert "a choice is needed" in refused("train", word)
+
+
+def test_a_name_like_no_other_gets_the_closest_and_then_all_of_them(refused):
+    message = refused("train", "attention=nosuch")
+    assert "there is no 'nosuch'; the closest: 'none', " in message
+    lines = message.splitlines()
+    assert max(map(len, lines)) <= 120
+    assert ", ".join(line.strip().rstrip(",") for line in lines[2:]).split(", ") == list_names("attention")

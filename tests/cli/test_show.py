@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -53,6 +54,67 @@ def test_cost_by_place(run):
 
 def test_cost_of_a_length_that_cannot_be(run, refused):
     assert "'no': expected a whole number above 0" in refused("show", "length=no")
+
+
+SMALL = ("model.dim=16", "encoder.layers=1", "decoder.layers=1", "length=8", "sentences=2")
+
+
+def test_the_same_for_programs(run):
+    words = ("attention=window", "attention.window=4", *SMALL)
+    told, record = run("show", *words).out, json.loads(run("show", "--json", *words).out)
+    assert record["config"] == yaml.safe_load(told.partition("\nplace ")[0])
+    assert record["config"]["attention"]["window"] == 4
+    assert record["places"]["encoder.attention"] == {"preset": "window"}
+    assert "cannot serve here" in record["places"]["decoder.cross_attention"]["reason"]
+    (backends,) = (found for found in record["backends"] if found["place"] == "encoder.attention")
+    first, second = backends["backends"]
+    assert (first["from_length"], first["backend"], second["backend"]) == (1, "sdpa", "blocksparse")
+    assert f"sdpa, from {second['from_length']} blocksparse ({backends['device']})" in told
+    assert f"{record['parameters']:,} parameters" in told
+    assert f"a vocabulary of {record['outputs']:,}" in told
+    cost = record["cost"]
+    assert (cost["length"], cost["sentences"]) == (8, 2)
+    assert cost["places"].keys() == record["places"].keys()
+    for what in ("forward_flops", "backward_flops"):
+        parts = [*(place[what] for place in cost["places"].values()), cost["rest"][what]]
+        assert sum(parts) == cost["whole"][what] > 0
+    assert cost["whole"]["peak_bytes"] > cost["places"]["encoder.attention"]["peak_bytes"] > 0
+
+
+def test_layers_that_differ_for_programs(run):
+    words = ("--json", "model.dim=16", "encoder.layers=2", "encoder.attention_by_layer={1: window}", "length=4")
+    record = json.loads(run("show", *words).out)
+    assert record["places"]["encoder.attention"]["by_layer"] == {"1": "window"}
+    layers = [found["layer"] for found in record["backends"] if found["place"] == "encoder.attention"]
+    assert layers == [0, 1]
+
+
+def test_a_cost_that_cannot_be_counted_is_said(run):
+    words = ("decoder/cross_attention=luong_location", "decoder.cross_attention.max_len=4", *SMALL)
+    why = "decoder.cross_attention: an input of 8 positions is longer than decoder.cross_attention.max_len=4"
+    outcome = run("show", *words)
+    assert f"cost cannot be counted on 2 sentences of 8 tokens: {why}" in outcome.out
+    cost = json.loads(run("show", "--json", *words).out)["cost"]
+    assert cost.keys() == {"sentences", "length", "problem"}
+    assert why in cost["problem"]
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("longformer", "attention=longformer"),
+        ("Longformer", "attention=longformer"),
+        ("rnn", "decoder=rnn or encoder=rnn"),
+        ("adam", "optimizer=adam"),
+    ],
+)
+def test_a_choice_without_its_group(refused, word, meant):
+    told = refused("show", word)
+    assert f"{word}  (command line) is not an override: they are written key=value; did you mean {meant}?\n" in told
+
+
+def test_a_word_that_is_no_choice(refused):
+    assert refused("show", "nonsense").endswith("they are written key=value\n")
 
 
 @pytest.mark.parametrize("words", [("encoder=rnn", "decoder=rnn", "attention=luong_general"), ("attention=none",)])

@@ -14,9 +14,14 @@ from attnbuild.data.cache import cached_folder, content_hash
 from attnbuild.data.corpus import Corpus, encode
 from attnbuild.data.place import TokenizerPlace, default_cache_dir
 from attnbuild.data.ragged import RaggedArray, RaggedWriter
+from attnbuild.data.sides.text import TextSide
 from attnbuild.data.tokenizers import train_vocabularies
 from attnbuild.errors import DataError
 from attnbuild.registry import build
+
+
+def sides_of(vocabularies):
+    return TextSide(vocabularies[0]), TextSide(vocabularies[1], begin=True)
 
 
 @pytest.fixture
@@ -27,7 +32,8 @@ def make_corpus(parallel, tmp_path):
         reader = reader or parallel(source, target)
         tokenizer = build("tokenizer", TokenizerPlace(tmp_path), {"type": "word"}, "tokenizer")
         vocabularies = train_vocabularies(tokenizer, reader, tmp_path / "c")
-        return encode(reader, "train", *vocabularies, cache_dir=tmp_path / "c", max_length=max_length), vocabularies
+        sides = sides_of(vocabularies)
+        return encode(reader, "train", sides, cache_dir=tmp_path / "c", max_length=max_length), vocabularies
 
     return make
 
@@ -35,8 +41,8 @@ def make_corpus(parallel, tmp_path):
 def test_holds_ids_lengths_and_raw_text(make_corpus):
     corpus, (vocabulary, _) = make_corpus(b" a b\nc d  e f\n", "ü\nä ß\n".encode())
     assert len(corpus) == 2
-    assert corpus.lengths.dtype == np.int32
-    assert corpus.lengths.tolist() == [[3, 2], [6, 3]]
+    assert corpus.widths.dtype == np.int32
+    assert corpus.widths.tolist() == [[3, 2], [6, 3]]
     assert corpus.texts([1, 0]) == (["c d  e f", "a b"], ["ä ß", "ü"])
     source, target = corpus.rows([1, 0])
     assert [row.tolist() for row in source] == vocabulary.encode(["c d  e f", "a b"])
@@ -48,7 +54,7 @@ def test_training_drops_and_counts_long_and_empty_rows(make_corpus):
     corpus, _ = make_corpus(b"a b\na b c d\n\nb\n", b"a\na\na\na b c d e\n", max_length=4)
     assert (len(corpus), corpus.too_long, corpus.skipped) == (1, 2, 1)
     assert corpus.texts([0])[0] == ["a b"]
-    with pytest.raises(DataError, match=r"all 1 pairs of train are longer than batch\.max_length=1 tokens"):
+    with pytest.raises(DataError, match=r"all 1 examples of train are longer than batch\.max_length=1 tokens"):
         make_corpus(b"a b\n", b"a\n", max_length=1)
 
 
@@ -57,7 +63,7 @@ def test_evaluation_keeps_long_rows(parallel, tmp_path, make_corpus):
     for language in ("en", "de"):
         (tmp_path / f"dev.{language}").write_text("a b c d e\n", encoding="utf-8")
     reader = parallel(validation="dev")
-    corpus = encode(reader, "validation", *vocabularies, cache_dir=tmp_path / "c", max_length=2)
+    corpus = encode(reader, "validation", sides_of(vocabularies), cache_dir=tmp_path / "c", max_length=2)
     assert (len(corpus), corpus.too_long) == (1, 0)
 
 
@@ -74,7 +80,7 @@ def test_a_failure_leaves_nothing_behind(make_corpus, parallel, tmp_path):
     _, vocabularies = make_corpus()
     before = set((tmp_path / "c" / "corpora").iterdir())
     with pytest.raises(DataError, match=r"train\.en:2"):
-        encode(parallel(b"a\nb\n", b"a\n"), "train", *vocabularies, cache_dir=tmp_path / "c", max_length=9)
+        encode(parallel(b"a\nb\n", b"a\n"), "train", sides_of(vocabularies), cache_dir=tmp_path / "c", max_length=9)
     assert set((tmp_path / "c" / "corpora").iterdir()) == before
 
 
@@ -140,7 +146,7 @@ def test_multi30k_fits(real_data, make_reader, tmp_path):
     reader = make_reader(type="text", root=str(real_data / "multi30k"), train="val", validation=None, test=None)
     tokenizer = build("tokenizer", TokenizerPlace(tmp_path), {"type": "bpe"}, "tokenizer")
     vocabularies = train_vocabularies(tokenizer, reader, tmp_path)
-    corpus = encode(reader, "train", *vocabularies, cache_dir=tmp_path, max_length=256)
+    corpus = encode(reader, "train", sides_of(vocabularies), cache_dir=tmp_path, max_length=256)
     assert isinstance(corpus, Corpus)
     source, target = corpus.rows(range(len(corpus)))
     texts = corpus.texts(range(len(corpus)))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
+from PIL import Image
 
 from attnbuild.errors import DataError
 
@@ -67,7 +70,10 @@ def test_reads_a_folder_of_files(make_reader, saved, tmp_path):
     [
         ("translation.fr", "no column 'translation.fr'; the columns are: translation.en, translation.de"),
         ("german", "no column 'german'; the columns are: id, translation"),
-        ("id", "train row 1: column 'id' holds int, not text: 1"),
+        (
+            "translation",
+            "train row 1: column 'translation' holds dict, neither text nor a label: {",
+        ),
     ],
 )
 def test_bad_columns_are_named(make_reader, saved, target, message):
@@ -79,3 +85,85 @@ def test_the_hub_out_of_reach_says_what_to_do(make_reader, tmp_path):
     reader = make_reader(type="hf", path="nobody/nothing", root=str(tmp_path))
     with pytest.raises(DataError, match="(?s)hf nobody/nothing: cannot load split 'train'.*save_to_disk"):
         pairs(reader)
+
+
+def png(value: int) -> bytes:
+    file = io.BytesIO()
+    Image.new("L", (4, 4), value).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.fixture
+def pets(tmp_path):
+    """Pictures stored with their bytes, class names, several labels, pairs of texts."""
+    features = datasets.Features(
+        {
+            "image": datasets.Image(),
+            "label": datasets.ClassLabel(names=["cat", "dog"]),
+            "tags": datasets.Sequence(datasets.ClassLabel(names=["young", "old"])),
+            "first": datasets.Value("string"),
+            "second": datasets.Value("string"),
+            "same": datasets.Value("bool"),
+            "score": datasets.Value("float64"),
+        }
+    )
+    columns = {
+        "image": [{"bytes": png(n), "path": None} for n in (10, 20)] + [{"bytes": b"broken", "path": "c.png"}, None],
+        "label": [1, 0, 1, 0],
+        "tags": [[0, 1], [], [1], [0]],
+        "first": ["a", "b", "c", "d"],
+        "second": ["A", "B", "", "D"],
+        "same": [True, False, True, False],
+        "score": [1.5, float("nan"), None, -1.0],
+    }
+    datasets.DatasetDict({"train": datasets.Dataset.from_dict(columns, features=features)}).save_to_disk(
+        tmp_path / "pets"
+    )
+    return {"type": "hf", "path": "pets", "root": str(tmp_path), "validation": None, "test": None}
+
+
+def test_pictures_and_class_names(make_reader, pets):
+    reader = make_reader(**pets, source="image", target="label", pictures=True)
+    assert reader.source_modality({"pictures": True}) == "image"
+    rows = list(reader.read("train"))
+    assert [row["target"] for row in rows] == ["dog", "cat", "dog"]
+    assert reader.skipped() == {"train": 1}
+    assert [row["source"].load(2, 1, "crop")[0, 0, 0] for row in rows[:2]] == [10, 20]
+    assert rows[1]["source"].name == "hf pets, train row 2"
+    with pytest.raises(DataError, match="hf pets, train row 3: cannot be read as a picture: it is damaged"):
+        rows[2]["source"].load(2, 1, "crop")
+
+
+@pytest.mark.parametrize(
+    ("target", "values"),
+    [
+        ("tags", [["young", "old"], ["old"], ["young"]]),
+        ("same", ["True", "False", "True", "False"]),
+        ("score", ["1.5", "-1.0"]),
+    ],
+)
+def test_labels_of_other_types(make_reader, pets, target, values):
+    assert [row["target"] for row in make_reader(**pets, source="first", target=target).read("train")] == values
+
+
+def test_pairs_of_texts(make_reader, pets):
+    reader = make_reader(**pets, source="first", target="label", pair="second")
+    assert [row["source"] for row in reader.read("train")] == [("a", "A"), ("b", "B"), ("d", "D")]
+
+
+def test_pictures_that_were_not_asked_for(make_reader, pets):
+    with pytest.raises(
+        DataError, match="train row 1: column 'image' holds dict, not text: .*; for pictures set data.pictures=true"
+    ):
+        list(make_reader(**pets, source="image", target="label").read("train"))
+    with pytest.raises(
+        DataError, match="train row 1: column 'label' holds int, neither a file name nor the bytes of a picture"
+    ):
+        list(make_reader(**pets, source="label", target="label", pictures=True).read("train"))
+
+
+def test_rows_held_out_of_a_data_set(make_reader, pets):
+    reader = make_reader(**{**pets, "validation": 1}, source="first", target="label")
+    texts = {split: [row["source"] for row in reader.read(split)] for split in reader.splits()}
+    assert {split: len(found) for split, found in texts.items()} == {"train": 3, "validation": 1}
+    assert sorted(texts["train"] + texts["validation"]) == ["a", "b", "c", "d"]

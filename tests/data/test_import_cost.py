@@ -5,13 +5,17 @@ from __future__ import annotations
 import subprocess
 import sys
 
-HEAVY = {"lightning", "datasets", "pyarrow", "pandas", "transformers", "babel"}
+HEAVY = {"lightning", "datasets", "pyarrow", "pandas", "transformers", "babel", "PIL", "sklearn", "kornia"}
 PROGRAM = """
 import sys
 from attnbuild.registry import names
+import attnbuild.tasks.captioning.digit_scenes
+import attnbuild.tasks.classification.cldr_languages
+import attnbuild.tasks.classification.digits
 import attnbuild.tasks.translation.cldr
 assert "bpe" in names("tokenizer")
-assert {"cldr", "hf", "table", "text"} <= set(names("data"))
+assert {"caption_table", "cldr", "coco", "digits", "hf", "image_folder", "table", "text"} <= set(names("data"))
+assert "standard" in names("augmentation")
 print(*sys.modules)
 """
 

@@ -61,8 +61,8 @@ def test_counts_empty_sides(parallel):
         (b"1\n", b"1\n2\n", r"train\.de:2: .*train\.de has 2 lines, train\.en has 1"),
         (b"1\n2\n", b"1\nstra\xdfe\n", r"train\.de:2: not UTF-8: byte 0xdf at position 5; .*iconv"),
         ("a\n".encode("utf-16"), b"a\n", r"train\.en:1: not UTF-8: byte 0xff"),
-        (b"", b"", r"text en-de: no sentence pair in train: it is empty \(.*train\.en and .*train\.de\)"),
-        (b"\n\n", b"a\nb\n", r"no sentence pair in train: only 2 rows with an empty side"),
+        (b"", b"", r"text en-de: no example in train: it is empty \(.*train\.en and .*train\.de\)"),
+        (b"\n\n", b"a\nb\n", r"no example in train: only 2 rows with an empty side"),
     ],
 )
 def test_bad_files_are_named_with_line(parallel, source, target, message):

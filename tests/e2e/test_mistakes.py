@@ -72,7 +72,7 @@ def own_data(tmp_path: Path) -> Path:
         ("train.de", f"{TARGET}zu viel\n", "mine/train.de:21: has no partner: train.de has 21 lines, train.en has 20"),
         ("validation.de", TARGET.replace("r 7", "r \udce4"), "mine/validation.de:8: not UTF-8: byte 0xe4"),
         ("test.de", None, "no file 'test.de' (from data.test): tried mine/test.de"),
-        ("train.*", "", "no sentence pair in train: it is empty (mine/train.en and mine/train.de)"),
+        ("train.*", "", "no example in train: it is empty (mine/train.en and mine/train.de)"),
     ],
     ids=["unequal", "not-utf-8", "missing", "empty"],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from attnbuild.measure.flops import count_flops
-from attnbuild.measure.memory import available_memory, measure_memory
+from attnbuild.measure.memory import _of_the_container, available_memory, measure_memory
 from attnbuild.measure.race import Race, exponent
 
 B, H, N, D = 2, 3, 64, 16
@@ -122,6 +123,23 @@ def test_an_error_in_a_measured_call_comes_out() -> None:
 def test_available_memory() -> None:
     free = available_memory()
     assert free is None or free > 2**20
+
+
+def test_freed_blocks_that_pytorch_keeps_are_available_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    figures = {"mem_get_info": (100, 1000), "memory_reserved": 70, "memory_allocated": 30}
+    for name, figure in figures.items():
+        monkeypatch.setattr(torch.cuda, name, lambda device, figure=figure: figure)
+    assert available_memory("cuda") == 140
+
+
+@pytest.mark.parametrize(("limit", "free"), [("1000", 500), ("max", None)])
+def test_cached_files_do_not_count_against_a_container(tmp_path: Path, limit: str, free: int | None) -> None:
+    """The kernel drops their pages when memory is asked for."""
+    assert _of_the_container(tmp_path) is None
+    (tmp_path / "memory.max").write_text(f"{limit}\n")
+    (tmp_path / "memory.current").write_text("800\n")
+    (tmp_path / "memory.stat").write_text("anon 400\nfile 400\ninactive_file 300\nactive_file 100\n")
+    assert _of_the_container(tmp_path) == free
 
 
 def test_exponent() -> None:

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from attnbuild import ConfigError, build_attention, list_names
 from attnbuild.attention.block import AttentionBlock
-from attnbuild.attention.build import describe
+from attnbuild.attention.build import build_block, describe
 from attnbuild.attention.capabilities import Capabilities
-from attnbuild.attention.place import PlaceKind
+from attnbuild.attention.place import Place, PlaceKind
 from attnbuild.attention.presets import load_preset
 from attnbuild.attention.spec import PART_DEFAULTS, AttentionSpec
 from attnbuild.registry import lookup, options_of
@@ -26,6 +26,7 @@ KINDS = {
     "causal": PlaceKind(causal=True),
     "cross": PlaceKind(cross=True),
     "recurrent": PlaceKind(cross=True, sequential=True),
+    "cells": PlaceKind(cells=True),
 }
 
 
@@ -38,8 +39,10 @@ def serves(preset: str, kind: str) -> bool:
 EVERY = list(itertools.product(list_names("attention"), KINDS))
 SERVED = [(preset, kind) for preset, kind in EVERY if serves(preset, kind)]
 REFUSED = [pair for pair in EVERY if pair not in SERVED]
-#: A recurrent decoder asks nothing that cross-attention does not; only those that serve nowhere else need it.
-CLAIMED = [(preset, kind) for preset, kind in SERVED if kind != "recurrent" or (preset, "cross") not in SERVED]
+#: A recurrent decoder asks nothing that cross-attention does not, and an image nothing that a sequence does not; only
+#: those that serve nowhere else need them.
+WIDER = {"recurrent": "cross", "cells": "self"}
+CLAIMED = [(preset, kind) for preset, kind in SERVED if (preset, WIDER.get(kind)) not in SERVED]
 
 
 @dataclass
@@ -50,6 +53,8 @@ class Case:
         lengths: real keys of each row; the rest is padding at the right.
         queries: number of queries; in self-attention it is the number of keys too.
         keys: number of keys.
+        grid: rows and columns where positions are cells; None: all in one row.
+        extra: positions before the cells.
     """
 
     preset: str
@@ -59,6 +64,8 @@ class Case:
     lengths: list[int]
     seed: int = 0
     options: dict[str, Any] = field(default_factory=dict)
+    grid: tuple[int, int] | None = None
+    extra: int = 0
 
     @property
     def place(self) -> PlaceKind:
@@ -66,6 +73,11 @@ class Case:
 
     def build(self) -> AttentionBlock:
         torch.manual_seed(self.seed)
+        if self.place.cells:
+            grid = self.grid or (1, self.queries)
+            where = Place("attention", DIM, DIM, grid=grid, extra=self.extra, **vars(self.place))
+            spec = AttentionSpec.from_config({**load_preset(self.preset), **self.options})
+            return build_block(spec, where).double().eval()
         memory_dim = DIM if self.place.cross else None
         place = {"causal": self.place.causal, "sequential": self.place.sequential}
         layer = build_attention(self.preset, dim=DIM, memory_dim=memory_dim, **place, **self.options)
@@ -118,6 +130,8 @@ def option_choices(preset: str) -> list[dict[str, Any]]:
         choices += [{"sigma": 0.1}]
     if parts.get("weighting") and parts["core"] != "soft":  # what soft can be composed of has a law of its own
         choices += [{"weighting": "topk", "k": 2}, {"weighting": "sparsemax"}, {"weighting": "talking_heads"}]
+    if "neighborhood" in names:
+        choices += [{"neighborhood": 1}, {"neighborhood": 3}]
     if "max_distance" in names:
         choices += [{"max_distance": 1}]
     if "estimator" in names:
@@ -156,13 +170,19 @@ def cases(preset: str, kind: str, *, padded: bool = True) -> st.SearchStrategy[C
 
     @st.composite
     def draw_case(draw: Any) -> Case:
-        queries = draw(st.integers(1, 6))
+        queries, grid, extra = draw(st.integers(1, 6)), None, 0
+        if KINDS[kind].cells:
+            grid, extra = draw(st.tuples(st.integers(1, 4), st.integers(1, 4))), draw(st.integers(0, 1))
+            queries = grid[0] * grid[1] + extra
         keys = draw(st.integers(1, 6)) if KINDS[kind].cross else queries
         lengths = draw(st.lists(st.integers(0 if padded else keys, keys), min_size=1, max_size=3))
         seed, options = draw(st.integers(0, 99)), draw(st.sampled_from(choices))
-        return Case(preset, kind, queries, keys, lengths, seed, options)
+        return Case(preset, kind, queries, keys, lengths, seed, options, grid, extra)
 
     return draw_case()
+
+
+SMALL = {"k": 2, "neighborhood": 3}
 
 
 def _composable(kind: str) -> dict[str, list[dict[str, Any]]]:
@@ -171,8 +191,8 @@ def _composable(kind: str) -> dict[str, list[dict[str, Any]]]:
     for part in PART_DEFAULTS:
         makers = {name: lookup(part, name) for name in list_names(part)}
         choices[part] = [
-            # The weightings' k, where it has one: by default it is more than there are keys here.
-            {part: name, **({"k": 2} if "k" in options_of(maker) else {})}
+            # The weightings' k and the neighborhood: by default they are more than there are keys here.
+            {part: name, **{option: value for option, value in SMALL.items() if option in options_of(maker)}}
             for name, maker in makers.items()
             if getattr(maker, "capabilities", Capabilities()).refusal(KINDS[kind]) is None
         ]
@@ -193,10 +213,14 @@ def compositions(kind: str) -> st.SearchStrategy[Case]:
 def all_cases(preset: str, kind: str) -> list[Case]:
     """The full product of options, shapes and paddings."""
     shapes = [(1, 1), (2, 5), (5, 2), (7, 7), (1, 6)] if KINDS[kind].cross else [(n, n) for n in (1, 2, 5, 9)]
+    grids: list[tuple[tuple[int, int] | None, int]] = [(None, 0)]
+    if KINDS[kind].cells:
+        shapes, grids = [(13, 13)], [((3, 4), 1), ((6, 2), 1), ((1, 13), 0)]
     return [
-        Case(preset, kind, queries, keys, lengths, seed, options)
+        Case(preset, kind, queries, keys, lengths, seed, options, grid, extra)
         for options in buildable_choices(preset, kind)
         for queries, keys in shapes
+        for grid, extra in grids
         for lengths in ([keys], [keys, 1], [0, keys, (keys + 1) // 2])
         for seed in (0, 1)
     ]

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from attnbuild.errors import AttnbuildError, CheckpointError, ConfigError
-from attnbuild.training.averaging import Average, average_checkpoints, parse_average
+from attnbuild.training.averaging import Average, average_checkpoints, constants, parse_average
 from attnbuild.training.checkpoint import load_checkpoint, model_weights, save_checkpoint
 from attnbuild.training.fit import train
 from attnbuild.training.run import RunFolder
@@ -96,11 +96,19 @@ def test_average_checkpoints_keeps_whole_numbers(tmp_path: Path) -> None:
     paths = []
     for number in (1, 4):
         state = {"model.w": torch.full((2,), float(number)), "model.n": torch.tensor(number)}
+        state["model.features"] = torch.tensor([float(number)])
         paths.append(tmp_path / f"{number}.ckpt")
-        save_checkpoint({"attnbuild": {"schema": 1}, "state_dict": state}, paths[-1])
+        save_checkpoint({"attnbuild": {"schema": 1, "constants": ["model.features"]}, "state_dict": state}, paths[-1])
     weights = average_checkpoints(paths)["state_dict"]
     assert weights["model.w"].tolist() == [2.5, 2.5]
     assert weights["model.n"] == 1
+    assert weights["model.features"] == 1
+
+
+def test_running_statistics_are_averaged_and_other_buffers_are_not() -> None:
+    module = torch.nn.Sequential(torch.nn.BatchNorm1d(2), torch.nn.Module())
+    module[1].register_buffer("features", torch.ones(1))
+    assert constants(module) == ["1.features"]
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,10 @@ Letters: Z = B x K x groups, the products of one kernel call; g query heads a ke
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -20,6 +22,7 @@ from torch.autograd.function import once_differentiable
 
 from attnbuild.attention.backends.base import Answer, Call, Need
 from attnbuild.attention.backends.plan import PlannedTile, make_plan
+from attnbuild.attention.kernelised.chunks import full_precision
 from attnbuild.attention.patterns.pieces import Grid, Tile
 from attnbuild.attention.weightings.softmax import Softmax
 
@@ -53,7 +56,7 @@ def run(call: Call) -> Answer:
     # A seed from the global generator: runs repeat, and backward draws again what forward drew.
     seed = int(torch.randint(1 << 62, (), device="cpu")) if call.dropout else 0
     job = _Job(call, padding, seed)
-    with torch.autocast(query.device.type, enabled=False):
+    with full_precision(query):
         return Answer(_BlockSparse.apply(job, query, key, value, *job.bias_parameters))
 
 
@@ -79,7 +82,9 @@ class _Job:
         #: Sums of exponentials need fp32 at least.
         self.dtype = torch.promote_types(call.value.dtype, torch.float32)
         self.plan = make_plan(call.parts.pattern.pieces(), self.length, call.place.causal, self.heads, self.device)
-        self.biased = _has_bias(call)
+        #: A position computes as it would under the other backends.
+        self.autocast = _autocast_here(self.device)
+        self.biased = self._has_bias(call)
         self.bias_parameters = [p for p in self.position.parameters() if p.requires_grad] if self.biased else []
 
     def chunks(self) -> Iterator[_Chunk]:
@@ -163,7 +168,7 @@ class _Job:
             view += self._sharing(chunk, bias.to(self.dtype))
         mask = chunk.planned.additive(chunk.tile, range(self.heads)[chunk.heads], self.dtype, self.device)
         if mask is not None:
-            view += self._sharing(chunk, mask.unsqueeze(0))
+            view[..., chunk.planned.columns].add_(self._sharing(chunk, mask.unsqueeze(0)))
         if self.padding is not None:
             view.masked_fill_(self._padding(chunk), -torch.inf)
         return scores
@@ -199,9 +204,17 @@ class _Job:
 
     def _bias(self, query: Tensor, query_positions: Tensor, key_positions: Tensor) -> Tensor:
         """For all heads, (b or 1, H, groups, n, m)."""
-        bias = self.position.bias(query, query_positions, key_positions)
+        with self.autocast():
+            bias = self.position.bias(query, query_positions, key_positions)
         assert bias is not None
         return bias.expand(-1, self.heads, -1, -1, -1)
+
+    @torch.no_grad()
+    def _has_bias(self, call: Call) -> bool:
+        """Whether the position adds anything: asked for the first query and key."""
+        one = torch.zeros(1, dtype=torch.long, device=self.device)
+        with self.autocast():
+            return self.position.bias(call.query[:1, :, :1], one, one) is not None
 
     def kept(self, generator: torch.Generator | None, like: Tensor) -> Tensor | None:
         """Which weights are kept, times what makes up for those dropped; None = all."""
@@ -237,7 +250,7 @@ class _BlockSparse(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, gradient: Tensor):
         job = ctx.job
-        with torch.autocast(job.device.type, enabled=False):
+        with full_precision(gradient):
             return None, *_backward(job, gradient, *ctx.saved_tensors)
 
 
@@ -340,8 +353,12 @@ def _zeros(like: Tensor, width: int, dtype: torch.dtype) -> Tensor:
     return like.new_zeros((batch, length, heads, width), dtype=dtype).transpose(1, 2)
 
 
-def _has_bias(call: Call) -> bool:
-    """Whether the position adds anything: asked for the first query and key."""
-    one = torch.zeros(1, dtype=torch.long, device=call.query.device)
-    with torch.no_grad():
-        return call.parts.position.bias(call.query[:1, :, :1], one, one) is not None
+def _autocast_here(device: torch.device) -> Callable[[], AbstractContextManager[None]]:
+    """Makes contexts with the autocast of this moment, for parts of what is computed without any.
+
+    A cast of a parameter made without a graph would be kept for later, and its gradient lost: so none is kept.
+    """
+    kind = device.type
+    if not torch.amp.is_autocast_available(kind) or not torch.is_autocast_enabled(kind):
+        return nullcontext
+    return partial(torch.autocast, kind, dtype=torch.get_autocast_dtype(kind), cache_enabled=False)

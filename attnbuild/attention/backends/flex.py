@@ -149,7 +149,7 @@ def _predicate(pattern: Pattern, pieces: tuple[Piece, ...], causal: bool, heads:
 def _touched(pieces: tuple[Piece, ...], length: int, causal: bool, heads: int) -> Tensor:
     """Which blocks of keys each block of queries may see: (heads, length / BLOCK, length / BLOCK)."""
     blocks, cpu = length // BLOCK, torch.device("cpu")
-    touched = torch.zeros(heads, blocks, blocks, dtype=torch.bool)
+    touched = torch.zeros(heads, blocks, blocks, dtype=torch.bool, device=cpu)
     for planned in make_plan(pieces, length, causal, heads, cpu).tiles:
         first, step = planned.piece.heads
         tile = planned.tile
@@ -157,7 +157,7 @@ def _touched(pieces: tuple[Piece, ...], length: int, causal: bool, heads: int) -
         for start in range(0, tile.query.groups, groups):
             part = tile.part(start, min(groups, tile.query.groups - start))
             query, key = part.query.positions(cpu).unsqueeze(-1), part.key_positions(cpu).unsqueeze(-2)
-            head = torch.arange(first, heads, step).view(-1, 1, 1, 1)
+            head = torch.arange(first, heads, step, device=cpu).view(-1, 1, 1, 1)
             key = key[head.flatten()] if key.dim() == 4 else key.unsqueeze(0)
             # No key: the query's own position is seen by every pattern or masked by the predicate.
             key = torch.where(key < 0, query, key)

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from attnbuild.attention.kernelised.chunks import full_precision
+
 __all__ = ["convolve"]
 
 _BLOCK = 64
@@ -37,7 +39,7 @@ class _Convolve(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, value: Tensor, kernel: Tensor) -> Tensor:
         ctx.save_for_backward(value, kernel)
-        with torch.autocast(value.device.type, enabled=False):
+        with full_precision(value):
             blocks, groups = _blocks(value, kernel.shape[1]), kernel.shape[0] // value.shape[1]
             bands = _bands(kernel.to(value.dtype))
             output = torch.stack([_product(band, blocks[head // groups]) for head, band in enumerate(bands)])
@@ -48,7 +50,7 @@ class _Convolve(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
         value, kernel = ctx.saved_tensors
         width, groups = kernel.shape[1], kernel.shape[0] // value.shape[1]
-        with torch.autocast(value.device.type, enabled=False):
+        with full_precision(value):
             asked = _blocks(gradient.to(value.dtype), width)
             # What a kernel spreads forward, its mirror image gathers back.
             bands = _bands(kernel.flip(1).to(value.dtype))

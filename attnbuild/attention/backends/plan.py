@@ -16,6 +16,10 @@ from attnbuild.attention.patterns.pieces import Grid, Piece, Tile
 __all__ = ["Plan", "PlannedTile", "keys_per_query", "make_plan"]
 
 
+#: A mask, and the keys of the tile that it is for.
+_Corners = tuple[Tensor | None, slice]
+
+
 @dataclass(frozen=True)
 class PlannedTile:
     """A tile, and what of it is masked.
@@ -25,7 +29,9 @@ class PlannedTile:
         piece: whose tile it is.
         earlier: the pieces whose keys are left out, since they have shown them already.
         fresh: none of its queries has been computed before: there is nothing to merge with.
-        mask: added to the scores, (1, n, m), where one mask serves all groups.
+        causal: whether keys after a query must be left out.
+        mask: added to the scores of ``columns``, (1, n, columns), where one mask serves all groups.
+        columns: the keys of the tile that the mask concerns; no other is left out.
         masked: whether any key of the tile is left out.
     """
 
@@ -35,10 +41,14 @@ class PlannedTile:
     fresh: bool
     causal: bool
     mask: Tensor | None
+    columns: slice
     masked: bool
 
     def additive(self, tile: Tile, heads: range, dtype: torch.dtype, device: torch.device) -> Tensor | None:
-        """What is added to the scores of a part of the tile: (heads or 1, groups or 1, n or 1, m); None = nothing."""
+        """What is added to the scores of ``columns`` in a part of the tile; None = nothing.
+
+        (heads or 1, groups or 1, n or 1, columns).
+        """
         if not self.masked:
             return None
         if self.mask is not None:
@@ -71,26 +81,32 @@ class Plan:
 def make_plan(pieces: tuple[Piece, ...], length: int, causal: bool, heads: int, device: torch.device) -> Plan:
     """The tiles of these pieces over a sequence of that length. The last few are kept."""
     planned: list[PlannedTile] = []
-    masks: dict[tuple[int, ...], Tensor | None] = {}
     area = 0.0
-    for number, piece in enumerate(pieces):
-        earlier = tuple(other for other in pieces[:number] if other.overlaps(piece) and not piece.apart)
-        for tile in piece.tiles(length, causal):
-            area += tile.area / piece.heads[1]
-            same = tile.same and all(other.relative for other in earlier)
-            mask = _corners(piece, earlier, tile, causal, masks) if same else None
-            planned.append(
-                PlannedTile(
-                    tile.to(device),
-                    piece,
-                    earlier,
-                    fresh=piece.once and not any(other.overlaps(piece) for other in pieces[:number]),
-                    causal=causal,
-                    mask=None if mask is None else mask.to(device),
-                    masked=mask is not None if same else _needs_mask(piece, earlier, tile, causal),
-                )
-            )
+    with torch.device("cpu"):  # where it is planned, whatever the default device
+        masks: dict[tuple[int, ...], _Corners] = {}
+        for number, piece in enumerate(pieces):
+            before = [other for other in pieces[:number] if other.overlaps(piece)]
+            earlier = () if piece.apart else tuple(before)
+            for tile in piece.tiles(length, causal):
+                area += tile.area / piece.heads[1]
+                planned.append(_plan_tile(piece, earlier, tile, causal, device, piece.once and not before, masks))
     return Plan(tuple(planned), area)
+
+
+def _plan_tile(
+    piece: Piece,
+    earlier: tuple[Piece, ...],
+    tile: Tile,
+    causal: bool,
+    device: torch.device,
+    fresh: bool,
+    known: dict[tuple[int, ...], _Corners],
+) -> PlannedTile:
+    causal = causal and not (isinstance(tile.key, Tensor) and _is_past(tile))
+    same = tile.same and all(_hides_alike(other, piece) for other in earlier)
+    mask, columns = _corners(piece, earlier, tile, causal, device, known) if same else (None, slice(None))
+    masked = mask is not None if same else _needs_mask(piece, earlier, tile, causal)
+    return PlannedTile(tile.to(device), piece, earlier, fresh, causal, mask, columns, masked)
 
 
 def keys_per_query(pieces: tuple[Piece, ...], length: int, causal: bool, heads: int) -> float:
@@ -98,16 +114,34 @@ def keys_per_query(pieces: tuple[Piece, ...], length: int, causal: bool, heads: 
     return make_plan(pieces, length, causal, heads, torch.device("cpu")).area / length
 
 
+def _hides_alike(earlier: Piece, piece: Piece) -> bool:
+    """Whether an earlier piece has shown the same keys to all groups and heads of a piece."""
+    return earlier.relative and earlier.heads in ((0, 1), piece.heads)
+
+
 def _corners(
-    piece: Piece, earlier: tuple[Piece, ...], tile: Tile, causal: bool, known: dict[tuple[int, ...], Tensor | None]
-) -> Tensor | None:
-    """The mask of the first group, for all; equal ones are one tensor."""
+    piece: Piece,
+    earlier: tuple[Piece, ...],
+    tile: Tile,
+    causal: bool,
+    device: torch.device,
+    known: dict[tuple[int, ...], _Corners],
+) -> _Corners:
+    """The mask of the first group, for all; equal ones are one tensor.
+
+    Of the keys between the first and the last that is masked, no others: where queries see all that is before them,
+    masks as wide as their tiles would together grow with the square of the length.
+    """
     assert isinstance(tile.key, Grid)
     shape = (id(piece), tile.query.count, tile.key.count, tile.query.start - tile.key.start, tile.query.step)
     if shape not in known:
-        first = tile.part(0, 1)
-        allowed = _allowed(piece, earlier, first, causal, torch.zeros(1, dtype=torch.long))
-        known[shape] = None if bool(allowed.all()) else torch.zeros(allowed.shape).masked_fill_(~allowed, -torch.inf)
+        head = torch.tensor(piece.heads[:1])
+        hidden = ~_allowed(piece, earlier, tile.part(0, 1), causal, head).flatten(0, -3)
+        masked = hidden.any(dim=1).flatten().nonzero().flatten().tolist()
+        columns = slice(masked[0], masked[-1] + 1) if masked else slice(None)
+        hidden = hidden[..., columns].to(device)
+        mask = torch.zeros(hidden.shape, device=device).masked_fill_(hidden, -torch.inf) if masked else None
+        known[shape] = mask, columns
     return known[shape]
 
 
@@ -115,7 +149,7 @@ def _needs_mask(piece: Piece, earlier: tuple[Piece, ...], tile: Tile, causal: bo
     if earlier or not piece.exact:
         return True
     if isinstance(tile.key, Tensor):
-        return bool((tile.key < 0).any()) or (causal and not _is_past(tile))
+        return bool((tile.key < 0).any()) or causal
     return causal and tile.key.last > tile.query.start
 
 
@@ -136,6 +170,6 @@ def _allowed(piece: Piece, earlier: tuple[Piece, ...], tile: Tile, causal: bool,
         allowed = allowed & piece.sees(head, query, key)
     for other in earlier:
         allowed = allowed & ~other.mask_mod(head, query, key)
-    if causal and not (isinstance(tile.key, Tensor) and _is_past(tile)):
+    if causal:
         allowed = allowed & (key <= query)
     return allowed

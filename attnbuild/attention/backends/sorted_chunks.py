@@ -17,6 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from attnbuild.attention.kernelised.chunks import full_precision
+
 __all__ = ["Order", "attend", "sort", "unit_keys"]
 
 #: Norms below it count as it; fp16 has no room for torch's 1e-12, and a zero vector would give NaN.
@@ -92,7 +94,7 @@ def attend(query: Tensor, value: Tensor, order: Order, scale: float) -> Tensor:
 class _Attend(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, query: Tensor, value: Tensor, order: Order, scale: float) -> Tensor:
-        with torch.autocast(query.device.type, enabled=False):
+        with full_precision(query):
             output, log_sum = _forward(query, value, order, scale)
         ctx.save_for_backward(query, value, output, log_sum)
         ctx.order, ctx.scale = order, scale
@@ -102,7 +104,7 @@ class _Attend(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
         query, value, output, log_sum = ctx.saved_tensors
-        with torch.autocast(query.device.type, enabled=False):
+        with full_precision(query):
             gradients = _backward(query, value, output, log_sum, gradient, ctx.order, ctx.scale)
         return *gradients, None, None
 
@@ -247,7 +249,8 @@ class _Round:
         self.back = place.flatten()
         before = self._select(part.query)
         self.queries = before[self.chunk_len :].unflatten(0, (-1, self.chunk_len))
-        self.keys = self._window(before * self._select(part.factor).to(before.dtype))
+        # The factor in full precision: that of a vector near zero is too large for fp16.
+        self.keys = self._window((before * self._select(part.factor)).to(before.dtype))
 
     def chunks(self, tensor: Tensor) -> Tensor:
         """(P, N, D) -> (G, M, D)."""

@@ -46,6 +46,7 @@ class Core(nn.Module):
             (B, 1, N, dim) and (B, 1, S, memory_dim), and still gives values of all heads. The block projects
             the merged heads.
         part_kinds: the registry kinds of the parts it is composed of; others are refused.
+        max_len: the longest input of a core that has an option of this name; None = any. The block refuses more.
     """
 
     capabilities: ClassVar[Capabilities] = Capabilities()
@@ -53,6 +54,7 @@ class Core(nn.Module):
     reads_key: ClassVar[bool] = True
     owns_projections: ClassVar[bool] = False
     part_kinds: ClassVar[tuple[str, ...]] = ()
+    max_len: int | None = None
 
     def __init__(self, place: CorePlace) -> None:
         super().__init__()

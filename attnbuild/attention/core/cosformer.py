@@ -10,12 +10,10 @@ from annotated_types import Ge
 from torch import Tensor
 
 from attnbuild.attention.capabilities import Capabilities
-from attnbuild.attention.core.base import Attended
-from attnbuild.attention.kernelised.base import Kernelised, PrefixState
+from attnbuild.attention.kernelised.base import Kernelised
+from attnbuild.attention.kernelised.chunks import finest_dtype
 from attnbuild.attention.kernelised.feature_maps import FeatureMap
 from attnbuild.attention.parts import CorePlace
-from attnbuild.attention.state import State
-from attnbuild.errors import ConfigError
 from attnbuild.registry import register
 
 __all__ = ["CosFormer", "Reweighted"]
@@ -56,7 +54,7 @@ class Reweighted(FeatureMap):
     def _turn(self, positions: Tensor | None, states: Tensor) -> tuple[Tensor, Tensor]:
         """cos and sin, (N, 1) each."""
         assert positions is not None
-        angles = positions.to(torch.float64).mul_(math.pi / (2 * self.max_len)).unsqueeze(-1)
+        angles = positions.to(finest_dtype(positions.device)).mul_(math.pi / (2 * self.max_len)).unsqueeze(-1)
         return angles.cos().to(states.dtype), angles.sin().to(states.dtype)
 
 
@@ -79,36 +77,10 @@ class CosFormer(Kernelised):
 
     def __init__(self, place: CorePlace, *, max_len: Annotated[int, Ge(1)] = 512) -> None:
         super().__init__(place)
-        self.max_len = max_len
+        self.max_len: int = max_len
 
     def extra_repr(self) -> str:
         return f"max_len={self.max_len}"
 
     def feature_map(self) -> FeatureMap:
         return Reweighted(self.max_len)
-
-    def attend(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        key_padding_mask: Tensor | None,
-        need_weights: bool = False,
-    ) -> Attended:
-        self._check(key.shape[2])
-        return super().attend(query, key, value, key_padding_mask, need_weights)
-
-    def extend(
-        self, query: Tensor, key: Tensor, value: Tensor, state: State, need_weights: bool = False
-    ) -> tuple[Attended, State]:
-        assert isinstance(state, PrefixState)
-        self._check(state.length + 1)
-        return super().extend(query, key, value, state, need_weights)
-
-    def _check(self, length: int) -> None:
-        if length > self.max_len:
-            raise ConfigError(
-                f"a sequence of {length} positions is longer than max_len={self.max_len}, where cosine weights "
-                f"would turn negative: set max_len={length} or more, and train with it",
-                f"{self.place.name}.max_len",
-            )

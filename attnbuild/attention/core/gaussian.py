@@ -12,6 +12,7 @@ from annotated_types import Gt, Interval
 from torch import Tensor, nn
 
 from attnbuild.attention.core.base import Attended, Core
+from attnbuild.attention.kernelised.chunks import full_precision
 from attnbuild.attention.parts import CorePlace
 from attnbuild.attention.state import State, per_row, per_sentence
 from attnbuild.registry import register
@@ -32,6 +33,11 @@ class ValueCache(State):
     """Self-attention: the values so far, (R, K, T, Dv)."""
 
     value: Tensor = per_row()
+
+    @property
+    def length(self) -> int:
+        """How many positions have been decoded."""
+        return self.value.shape[2]
 
 
 @register("core", "gaussian")
@@ -118,10 +124,12 @@ class Gaussian(Core):
     ) -> Attended:
         """``last``: the last visible position of each query, broadcastable to (B, H, N, 1); -1 = none is."""
         value = value.repeat_interleave(query.shape[1] // value.shape[1], dim=1)
-        # In fp32 at least: bf16 cannot count positions.
+        # In fp32 at least, the products too: bf16 cannot count positions, and a step of a share is many of them.
         precision = torch.promote_types(query.dtype, torch.float32)
-        share = torch.sigmoid((query @ self.mean_weight + self.mean_bias).to(precision))
-        spread = F.softplus((query @ self.variance_weight + self.variance_bias).to(precision))
+        with full_precision(query):
+            query = query.to(precision)
+            share = torch.sigmoid(query @ self.mean_weight.to(precision) + self.mean_bias)
+            spread = F.softplus(query @ self.variance_weight.to(precision) + self.variance_bias)
         distance = torch.arange(value.shape[2], device=value.device) - share * last
         scores = -distance.square() / (2 * (spread + self.smallest_variance))
         weights = self.weighting(scores, allowed).to(value.dtype)

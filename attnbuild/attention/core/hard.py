@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import torch
 from annotated_types import Ge, Gt, Interval
@@ -31,6 +32,12 @@ class _HardState(State):
 
     keys: MemoryState | CacheState
     expected: Tensor | None = per_row(default=None)
+
+    @property
+    def length(self) -> int:
+        """How many positions have been decoded, in self-attention."""
+        assert isinstance(self.keys, CacheState)
+        return self.keys.length
 
 
 @register("core", "hard")
@@ -80,11 +87,18 @@ class Hard(Core):
         self.reinforce_weight, self.entropy_weight = reinforce_weight, entropy_weight
         self.baseline_decay = baseline_decay
         if estimator == "reinforce":
-            self.register_buffer("baseline", torch.zeros(()))
+            self.register_buffer("baseline", torch.zeros((), dtype=_single_at_least(torch.get_default_dtype())))
             self.register_buffer("batches", torch.zeros((), dtype=torch.long))
 
     def extra_repr(self) -> str:
         return f"estimator={self.estimator}, soft_mix={self.soft_mix}"
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Moves and casts, as ``to`` and its kin ask; but in half precision the baseline would stop where it stands."""
+        super()._apply(fn, recurse)
+        if self.estimator == "reinforce":
+            self.baseline = self.baseline.to(_single_at_least(self.baseline.dtype))
+        return self
 
     # Attending
 
@@ -157,7 +171,7 @@ class Hard(Core):
         allowed = torch.ones((), dtype=torch.bool, device=query.device) if allowed is None else allowed
         scores, bias = self.score.rate(call.query, call.key), call.bias()
         scores = scores if bias is None else scores + bias
-        scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+        scores = scores.to(_single_at_least(scores.dtype))
         # Next to minus infinity where a key is not allowed, uniform where none is at all.
         log_prob = scores.masked_fill(~allowed, torch.finfo(scores.dtype).min).log_softmax(dim=-1)
         return self._choose(log_prob, keys.value, allowed, expected, need_weights)
@@ -237,6 +251,10 @@ class Hard(Core):
         self.baseline.copy_(moved)
         self.batches.add_(1)
         return baseline
+
+
+def _single_at_least(dtype: torch.dtype) -> torch.dtype:
+    return torch.promote_types(dtype, torch.float32)
 
 
 def _one_hot(location: Tensor, like: Tensor) -> Tensor:

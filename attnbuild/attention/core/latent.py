@@ -38,6 +38,11 @@ class _LatentCache(State):
     latent: Tensor = per_row()
     rope: Tensor = per_row()
 
+    @property
+    def length(self) -> int:
+        """How many positions have been decoded."""
+        return self.latent.shape[1]
+
 
 @register("core", "latent")
 class Latent(Core):
@@ -156,9 +161,12 @@ class Latent(Core):
         self, query: Tensor, key: Tensor, value: Tensor, state: State, need_weights: bool = False
     ) -> tuple[Attended, State]:
         assert isinstance(state, _LatentCache)
-        now = torch.tensor([state.latent.shape[1]], device=query.device)
-        latent = torch.cat([state.latent, self._latent(value).squeeze(1)], dim=1)
-        rope = torch.cat([state.rope, self._rope_key(value, now)], dim=1) if self.rope_dim else state.rope
+        now = torch.tensor([state.length], device=query.device)
+        latent, rope = self._latent(value).squeeze(1), state.rope
+        latent = torch.cat([state.latent.to(latent.dtype), latent], dim=1)
+        if self.rope_dim:
+            turned = self._rope_key(value, now)
+            rope = torch.cat([rope.to(turned.dtype), turned], dim=1)
         queries = self._queries(query, now)
         return self._absorbed(queries, latent, rope, None, need_weights), _LatentCache(latent, rope)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-import torch.nn.functional as F
+import torch
 from torch import Tensor
 
 from attnbuild.attention.kernelised.base import Kernelised
@@ -23,7 +23,8 @@ class EluPlusOne(FeatureMap):
         return width
 
     def plain(self, states: Tensor, positions: Tensor | None, shift: Tensor | None, is_query: bool) -> Tensor:
-        return F.elu(states) + 1
+        # Not elu + 1: in single precision that rounds exp(x) away below -16.
+        return torch.where(states > 0, states + 1, states.clamp(max=0).exp())
 
     def forward(self, states: Tensor, positions: Tensor | None, shift: Tensor | None, is_query: bool) -> Tensor:
         # exp2 is several times as fast as exp and elu on a CPU.

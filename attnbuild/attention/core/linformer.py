@@ -14,7 +14,6 @@ from attnbuild.attention.capabilities import Capabilities
 from attnbuild.attention.core.base import Attended, Core
 from attnbuild.attention.parts import CorePlace
 from attnbuild.attention.state import MemoryState, State
-from attnbuild.errors import ConfigError
 from attnbuild.registry import register
 
 __all__ = ["Linformer"]
@@ -88,13 +87,6 @@ class Linformer(Core):
     def remember(self, key: Tensor, value: Tensor, key_padding_mask: Tensor | None) -> MemoryState:
         """Keys and values of the slots, (B, K, projected_len, D)."""
         states = value.squeeze(1)
-        length = states.shape[1]
-        if length > self.max_len:
-            raise ConfigError(
-                f"the input has {length} positions and 'linformer' was built for {self.max_len}: "
-                f"set attention.max_len={length} or more, and train again",
-                f"{self.place.name}.max_len",
-            )
         if key_padding_mask is None:
             # The state holds slots: only the mask still tells how long the source is.
             key_padding_mask = torch.zeros(states.shape[:2], dtype=torch.bool, device=states.device)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from attnbuild.attention.capabilities import Capabilities
 from attnbuild.attention.core.local import Local
+from attnbuild.attention.kernelised.chunks import full_precision
 from attnbuild.attention.parts import CorePlace
 from attnbuild.errors import ConfigError
 from attnbuild.registry import register
@@ -61,9 +62,11 @@ class LocalP(Local):
             nn.init.xavier_uniform_(matrix)
 
     def centre(self, query: Tensor, positions: Tensor, lengths: Tensor) -> Tensor:
-        hidden = torch.tanh(query @ self.hidden_weight)
-        share = torch.sigmoid((hidden @ self.vector).to(torch.promote_types(query.dtype, torch.float32)))
-        return lengths * share
+        # The products too: a step of bf16 in the share of S is several positions of a long memory.
+        precision = torch.promote_types(query.dtype, torch.float32)
+        with full_precision(query):
+            hidden = torch.tanh(query.to(precision) @ self.hidden_weight.to(precision))
+            return lengths * torch.sigmoid(hidden @ self.vector.to(precision))
 
     def focus(self, distance: Tensor) -> Tensor:
         return torch.exp(-distance.square() / (2 * self.spread**2))

@@ -50,8 +50,7 @@ class Longformer(Core):
 
     The first positions are global: they see all and all see them. What they ask and see goes through a second set
     of query, key and value projections; what others see of them goes through the first, as in the authors' code.
-    The second set starts as a copy of the first (paper, section 5). All six have biases; ``bias`` concerns the
-    output alone.
+    The second set starts as a copy of the first. All six have biases; ``bias`` concerns the output alone.
 
     Args:
         window: how many positions to each side are seen.
@@ -93,6 +92,12 @@ class Longformer(Core):
         shared = {"score": ScaledDot(head), "weighting": Softmax(head), "position": NoPosition(head)}
         self.near = Parts(**shared, pattern=_WindowAndGlobal(head, window, dilation, global_tokens))
         self.everywhere = Parts(**shared, pattern=Full(head))
+        self.after_initialisation()
+
+    def after_initialisation(self) -> None:
+        """Start the global projections as copies of the others (section 3.1), however those were drawn."""
+        for name in ("query", "key", "value"):
+            getattr(self, f"global_{name}").load_state_dict(getattr(self, name).state_dict())
 
     def extra_repr(self) -> str:
         return f"window={self.window}, dilation={self.dilation}, global_tokens={self.global_tokens}"
@@ -159,9 +164,8 @@ class Longformer(Core):
 
 
 def _pair(inputs: int, outputs: int) -> tuple[nn.Linear, nn.Linear]:
-    """A projection and its global twin, which starts as its copy."""
+    """A projection and its global twin."""
     one, twin = nn.Linear(inputs, outputs), nn.Linear(inputs, outputs)
     nn.init.xavier_uniform_(one.weight)
     nn.init.zeros_(one.bias)
-    twin.load_state_dict(one.state_dict())
     return one, twin

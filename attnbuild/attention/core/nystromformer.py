@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, Interval
 from torch import Tensor, nn
 
 from attnbuild.attention.backends import length_convolution, sdpa
 from attnbuild.attention.capabilities import Capabilities
 from attnbuild.attention.core.base import Attended, Core
+from attnbuild.attention.kernelised.chunks import full_precision
 from attnbuild.attention.parts import CorePlace
 from attnbuild.errors import ConfigError
 from attnbuild.registry import register
@@ -61,6 +62,10 @@ class _Segments:
         precision = torch.promote_types(states.dtype, torch.float32)
         if self.plain:
             return states.unflatten(2, (self.count, -1)).mean(dim=3, dtype=precision)
+        if states.device.type != "cpu":
+            # There, sums of rows come in any order, and no two runs are alike; a product costs little.
+            with full_precision(states):
+                return self.matrix(precision) @ states.to(precision)
         batch, heads = states.shape[:2]
         # One row a position, all heads together: a sum over rows is what scatters fast.
         rows = states.transpose(1, 2).flatten(2).flatten(0, 1).to(precision)
@@ -88,7 +93,8 @@ class Nystromformer(Core):
 
     Args:
         landmarks: segments that queries and keys are averaged over.
-        iterations: of the pseudo-inverse; the paper takes 6.
+        iterations: of the pseudo-inverse; the paper takes 6. More invert ever smaller singular values, in the end
+            the rounding errors of single precision.
         convolution: positions that the kernel spans, odd; 0 = no convolution.
     """
 
@@ -109,7 +115,7 @@ class Nystromformer(Core):
         place: CorePlace,
         *,
         landmarks: Annotated[int, Ge(1)] = 64,
-        iterations: Annotated[int, Ge(1)] = 6,
+        iterations: Annotated[int, Interval(ge=1, le=16)] = 6,
         convolution: Annotated[int, Ge(0)] = 33,
     ) -> None:
         super().__init__(place)
@@ -145,7 +151,7 @@ class Nystromformer(Core):
             return Attended(self.mix(weights, value), weights)
         real = None if key_padding_mask is None else ~key_padding_mask[:, None, None, :]
         pooled = sdpa.attend(queries.to(query.dtype), key, value, scale=self.scale, allowed=real, bias=None)
-        with torch.autocast(query.device.type, enabled=False):
+        with full_precision(query):
             mixed = inverse @ pooled.to(inverse.dtype)
         if not segments.plain or segments.count == query.shape[2]:
             exact = segments.mean(value).repeat_interleave(groups, dim=1)
@@ -165,7 +171,7 @@ class Nystromformer(Core):
 
     def _inverse(self, queries: Tensor, keys: Tensor, segments: _Segments) -> Tensor:
         """The pseudo-inverse of softmax(R L'), (B, H, M, M)."""
-        with torch.autocast(queries.device.type, enabled=False):
+        with full_precision(queries):
             between = self._softmax(queries @ keys.transpose(-2, -1), segments.sizes > 0)
             if not segments.plain:
                 # Landmarks of nothing stand apart, each with itself: so they change nobody's inverse.

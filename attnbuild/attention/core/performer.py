@@ -19,8 +19,6 @@ from attnbuild.registry import register
 __all__ = ["Performer", "PositiveFeatures", "draw_projection"]
 
 LOG2_E = 1 / math.log(2)
-#: 2 to more than 128 overflows in single precision; what is left is for sums.
-LARGEST_EXPONENT = 100.0
 
 
 class PositiveFeatures(FeatureMap):
@@ -39,9 +37,6 @@ class PositiveFeatures(FeatureMap):
 
     def __init__(self, projection: Tensor) -> None:
         self.projection = projection
-        # The exponents of keys are at most |w_r|^2 / 2, whatever the key.
-        bound = projection.square().sum(dim=-1) * (LOG2_E / 2)
-        self.least_shift = (bound - LARGEST_EXPONENT).clamp(max=0)
 
     def size(self, width: int) -> int:
         return self.projection.shape[0]
@@ -113,7 +108,8 @@ class Performer(Kernelised):
 
     Args:
         features: random features a head; more estimate the softmax better.
-        redraw_every: draw new features after so many training steps; 0 = never. Evaluation never draws.
+        redraw_every: draw new features after so many batches in training, those of one accumulated update counted
+            one by one; 0 = never. Evaluation never draws.
         seed: what the features are drawn from, beside the place and layer; equal on all ranks.
     """
 
@@ -157,7 +153,7 @@ class Performer(Kernelised):
         return super().remember(key, value, key_padding_mask)
 
     def _count(self) -> None:
-        """Once in a training step: every so many, new features."""
+        """Once in a training batch: every so many, new features."""
         if not (self.training and self.redraw_every and torch.is_grad_enabled()):
             return
         steps = int(self.training_steps)

@@ -14,6 +14,7 @@ from attnbuild.attention.backends import sorted_chunks
 from attnbuild.attention.backends.sorted_chunks import Order
 from attnbuild.attention.capabilities import Capabilities
 from attnbuild.attention.core.base import Attended, Core
+from attnbuild.attention.kernelised.chunks import full_precision
 from attnbuild.attention.parts import CorePlace
 from attnbuild.errors import ConfigError
 from attnbuild.registry import register
@@ -102,7 +103,7 @@ class Reformer(Core):
         """
         precision = torch.promote_types(query.dtype, torch.float32)
         buckets = []
-        with torch.autocast(query.device.type, enabled=False):
+        with full_precision(query):
             for rotation in self.rotations.to(precision).unbind(dim=1):
                 turned = query.to(precision) @ rotation
                 # One at a time: together with its negative a rotation would take twice the memory.

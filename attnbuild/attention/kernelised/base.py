@@ -14,11 +14,13 @@ from torch import Tensor
 
 from attnbuild.attention.capabilities import Capabilities
 from attnbuild.attention.core.base import Attended, Core
-from attnbuild.attention.kernelised.chunks import full_precision, sum_dtype
+from attnbuild.attention.kernelised.chunks import finest_dtype, full_precision, sum_dtype
 from attnbuild.attention.kernelised.feature_maps import FeatureMap
 from attnbuild.attention.kernelised.kernel_sums import largest_exponents, read, summarise
 from attnbuild.attention.kernelised.prefix_sums import attend_causally
+from attnbuild.attention.parts import CorePlace
 from attnbuild.attention.state import State, per_row, per_sentence
+from attnbuild.errors import ConfigError
 
 __all__ = ["Kernelised", "PrefixState", "SummaryState"]
 
@@ -68,6 +70,15 @@ class Kernelised(Core):
 
     capabilities = Capabilities(linear_memory=True)
     chunk: ClassVar[int | None] = None
+
+    def __init__(self, place: CorePlace) -> None:
+        super().__init__(place)
+        if place.query_dim != place.key_dim:
+            raise ConfigError(
+                f"it multiplies features of query and key, so their widths must be equal; they are {place.query_dim} "
+                f"and {place.key_dim}: set equal dims, or projections=all",
+                place.name,
+            )
 
     @abstractmethod
     def feature_map(self) -> FeatureMap:
@@ -129,7 +140,9 @@ class Kernelised(Core):
 
     def _weights(self, query: Tensor, key: Tensor, key_padding_mask: Tensor | None) -> Tensor:
         """The naive form, (B, H, N, S): quadratic, and what the sums are tested against."""
-        phi, dtype = self.feature_map(), sum_dtype(query.dtype)
+        phi = self.feature_map()
+        # One shift serves all queries here, however far their keys' exponents lie apart: single precision is too short.
+        dtype = finest_dtype(query.device) if phi.shifted else sum_dtype(query.dtype)
         with full_precision(query):
             shift = largest_exponents(phi, key, key_padding_mask) if phi.shifted else None
             of_query = self._plain(phi, query.to(dtype), shift, is_query=True)

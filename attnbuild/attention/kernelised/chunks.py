@@ -10,7 +10,7 @@ from torch import Tensor
 
 from attnbuild.attention.kernelised.feature_maps import FeatureMap
 
-__all__ = ["Chunks", "full_precision", "like", "masked", "sum_dtype", "write"]
+__all__ = ["Chunks", "finest_dtype", "full_precision", "like", "masked", "sum_dtype", "write"]
 
 #: Features of a chunk, in numbers: on a CPU what a core's cache holds beside the rest, elsewhere what keeps it busy.
 CHUNK_NUMBERS = {"cpu": 2**18}
@@ -23,6 +23,11 @@ CAUSAL_CHUNK_ELSEWHERE = 256
 def sum_dtype(dtype: torch.dtype) -> torch.dtype:
     """Sums over a whole sequence need single precision at least."""
     return dtype if dtype == torch.float64 else torch.float32
+
+
+def finest_dtype(device: torch.device) -> torch.dtype:
+    """Double precision, where the device has it."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def full_precision(tensor: Tensor) -> AbstractContextManager[None]:

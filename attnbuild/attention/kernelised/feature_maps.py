@@ -21,13 +21,10 @@ class FeatureMap(ABC):
     Attributes:
         positional: whether features depend on the position; where not, none are handed over.
         shifted: whether the map works with a shift.
-        least_shift: causal shifts are of what all queries of a chunk see, and at least this, (F,): a bound on
-            how far the keys after can exceed it.
     """
 
     positional: bool = False
     shifted: bool = False
-    least_shift: Tensor
 
     @abstractmethod
     def size(self, width: int) -> int:

@@ -19,6 +19,9 @@ from attnbuild.attention.kernelised.kernel_sums import inverse_of, quotient_grad
 
 __all__ = ["attend_causally"]
 
+#: 2 to more than 128 overflows in single precision; what is left is for sums.
+_LARGEST_EXPONENT = 100.0
+
 
 def attend_causally(
     feature_map: FeatureMap,
@@ -86,7 +89,10 @@ def _keep_past(products: Tensor) -> Tensor:
 
 
 def _shifts(feature_map: FeatureMap, chunks: Chunks, key: Tensor, mask: Tensor | None) -> list[Tensor | None]:
-    """The shift of each chunk, (R, F), from the keys that all of its queries see."""
+    """The shift of each chunk, (R, F): from the keys that all of its queries see, and more where others overflow.
+
+    What then lies far below is lost in single precision: a key 2^200 times as small as a later one of its chunk.
+    """
     if not feature_map.shifted:
         return [None for _ in chunks]
     shifts: list[Tensor | None] = []
@@ -95,7 +101,9 @@ def _shifts(feature_map: FeatureMap, chunks: Chunks, key: Tensor, mask: Tensor |
         exponents = feature_map.exponents(chunks.cut(key, part))
         masked(exponents, chunks.padding(mask, part), -torch.inf)
         first, largest = exponents[:, 0], exponents.amax(dim=1)
-        shifts.append((first if past is None else torch.maximum(past, first)).clamp(min=feature_map.least_shift))
+        shift = torch.maximum(first if past is None else torch.maximum(past, first), largest - _LARGEST_EXPONENT)
+        # Where no key has come yet, finite: any shift serves, and a low one lets the empty state grow no more.
+        shifts.append(shift.clamp_(min=torch.finfo(shift.dtype).min / 2))
         past = largest if past is None else torch.maximum(past, largest)
     return shifts
 

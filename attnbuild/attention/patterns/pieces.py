@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-__all__ = ["ALL", "Band", "Blocks", "Columns", "Diagonals", "Grid", "Piece", "Rows", "Table", "Tile"]
+__all__ = ["ALL", "Band", "Blocks", "Cells", "Columns", "Diagonals", "Grid", "Piece", "Rows", "Table", "Tile"]
 
 #: A distance that no sequence has.
 ALL = 1 << 40
@@ -326,3 +326,68 @@ class Table(Piece):
             yield Tile(Grid(0, self.size, 1, whole, self.size), key[:, :whole])
         if rest:
             yield Tile(Grid(whole * self.size, rest), key[:, whole:])
+
+
+@dataclass(frozen=True)
+class Cells(Piece):
+    """Cells of an image, row by row from position ``start``: a query sees the ``size`` x ``size`` nearest.
+
+    The window is centred on the query and shifted where it would reach over the border; a side shorter than the
+    window is seen whole.
+    """
+
+    start: int
+    height: int
+    width: int
+    size: int
+
+    exact = False
+    # Neither what stands before the cells nor what follows them is seen.
+    apart = True
+
+    def sees(self, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        query, key = query - self.start, key - self.start
+        count = self.height * self.width
+        cells = (query >= 0) & (query < count) & (key >= 0) & (key < count)
+        return (
+            cells
+            & _within(query // self.width, key // self.width, self.size, self.height)
+            & _within(query % self.width, key % self.width, self.size, self.width)
+        )
+
+    def tiles(self, length: int, causal: bool) -> Iterator[Tile]:
+        """The same columns of all rows share a tile: neighbours in a row see much the same keys."""
+        # Twice the window: fewer gather each key more often, more mask what only some of them see. Measured on CPU,
+        # forward + backward, for windows of 3 and 7 on 16x16 to 56x56 cells: about the fastest.
+        columns = max(2 * self.size, 8)
+        for first in range(0, self.width, columns):
+            count = min(columns, self.width - first)
+            # Rows with all of these columns, then, in a sequence that ends early, one with some of them.
+            left = length - self.start - first
+            whole = min(self.height, max(0, (left - count) // self.width + 1))
+            if whole:
+                yield self._tile(first, count, range(whole), length)
+            rest = min(count, left - whole * self.width)
+            if whole < self.height and rest > 0:
+                yield self._tile(first, rest, range(whole, whole + 1), length)
+
+    def _tile(self, first: int, count: int, rows: range, length: int) -> Tile:
+        """The queries of so many columns, and the keys that any of them sees, in each of the rows."""
+        row, side = torch.arange(rows.start, rows.stop), torch.arange(self.size)
+        seen_rows = _first(row, self.size, self.height).unsqueeze(1) + side[: self.height]
+        low, high = _first(torch.tensor([first, first + count - 1]), self.size, self.width).tolist()
+        seen_columns = torch.arange(low, min(high + self.size, self.width))
+        key = self.start + (seen_rows.unsqueeze(2) * self.width + seen_columns).flatten(1)
+        query = Grid(self.start + rows.start * self.width + first, count, 1, len(rows), self.width)
+        return Tile(query, key.masked_fill(key >= length, -1))
+
+
+def _first(at: Tensor, size: int, count: int) -> Tensor:
+    """Where the window of a cell starts along a side of ``count`` cells."""
+    return (at - size // 2).clamp(min=0, max=max(count - size, 0))
+
+
+def _within(query: Tensor, key: Tensor, size: int, count: int) -> Tensor:
+    """Whether a key is in the query's window along a side of ``count`` cells."""
+    back = key - _first(query, size, count)
+    return (back >= 0) & (back < size)

@@ -23,10 +23,12 @@ class Position(nn.Module):
 
     Attributes:
         needs_dot_like: works only with scores that are a product of query and key.
+        max_len: the most positions of a part that has an option of this name; None = any. The block refuses more.
     """
 
     capabilities: ClassVar[Capabilities] = SELF_ONLY
     needs_dot_like: ClassVar[bool] = False
+    max_len: int | None = None
 
     def __init__(self, place: HeadPlace) -> None:
         super().__init__()

@@ -69,4 +69,5 @@ def _bucket(distance: int, buckets: int, max_distance: int) -> int:
     if max_distance <= exact:
         return buckets - 1
     share = math.log(distance / exact) / math.log(max_distance / exact)
-    return min(buckets - 1, exact + int(share * (buckets - exact)))
+    # Where a range begins the product is whole, but for the rounding of the logarithms.
+    return min(buckets - 1, exact + int(share * (buckets - exact) + 1e-9))

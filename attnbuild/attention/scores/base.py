@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from attnbuild.attention.place import HeadPlace
@@ -25,11 +26,13 @@ class Score(nn.Module):
         dot_like: the score is ``scale * query(q) . key(k)``.
         scale: the factor of a dot-like score.
         reads_key: whether the key matters; where it does not, no key is projected.
+        max_len: the most keys of a score that has an option of this name; None = any. The block refuses more.
     """
 
     dot_like: ClassVar[bool] = True
     scale: float = 1.0
     reads_key: ClassVar[bool] = True
+    max_len: int | None = None
 
     def __init__(self, place: HeadPlace) -> None:
         super().__init__()
@@ -44,6 +47,8 @@ class Score(nn.Module):
 
     def rate(self, query: Tensor, key: Tensor) -> Tensor:
         """Scores of transformed queries and keys: (B, H, N, D'), (B, H, S, D') -> (B, H, N, S)."""
+        if query.dtype is torch.float16:  # ends at 65504, which the product would reach before the score does
+            return (query * self.scale) @ key.transpose(-2, -1)
         return query @ key.transpose(-2, -1) * self.scale
 
 

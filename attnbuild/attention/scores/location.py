@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from attnbuild.attention.capabilities import Capabilities
 from attnbuild.attention.place import HeadPlace
 from attnbuild.attention.scores.base import Score
-from attnbuild.errors import ConfigError
 from attnbuild.registry import register
 
 __all__ = ["Location"]
@@ -38,7 +37,7 @@ class Location(Score):
 
     def __init__(self, place: HeadPlace, *, max_len: Annotated[int, Ge(1)] = 256) -> None:
         super().__init__(place)
-        self.max_len, self.name = max_len, place.name
+        self.max_len: int = max_len
         self.weight = nn.Parameter(torch.empty(place.heads, place.query_dim, max_len))
         for matrix in self.weight:
             nn.init.xavier_uniform_(matrix)
@@ -47,11 +46,4 @@ class Location(Score):
         return f"max_len={self.max_len}"
 
     def rate(self, query: Tensor, key: Tensor) -> Tensor:
-        length = key.shape[-2]
-        if length > self.max_len:
-            raise ConfigError(
-                f"a memory of {length} positions is longer than the {self.max_len} that the location score has rows "
-                f"for: set attention.max_len={length} or more, or leave such inputs out",
-                f"{self.name}.max_len",
-            )
-        return query @ self.weight[..., :length]
+        return query @ self.weight[..., : key.shape[-2]]

@@ -1,1 +1,1 @@
-"""Readers of sentence pairs: one format a file."""
+"""Readers of examples: one format a file."""

@@ -1,73 +1,108 @@
-"""What every reader of sentence pairs is."""
+"""What every reader of examples is."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, Literal
 
 import xxhash
 
+from attnbuild.data.pictures import Picture
 from attnbuild.errors import DataError
 
-__all__ = ["SPLITS", "Reader"]
+__all__ = [
+    "SPLITS",
+    "Example",
+    "Modality",
+    "Reader",
+    "Row",
+    "Source",
+    "Target",
+    "content_of",
+    "example_of",
+    "hash_rows",
+]
 
 #: The names of the parts of a data set, everywhere.
 SPLITS = ("train", "validation", "test")
 
+Modality = Literal["text", "image"]
+
+#: What is read: a text, a pair of texts or a picture.
+Source = str | tuple[str, str] | Picture
+
+#: What is to be said of it: one text or label, or several.
+Target = str | list[str]
+
+#: Source and target as stored; None where a cell is empty.
+Row = tuple[Source | None, Target | None]
+
+
+#: ``{"source": ..., "target": ...}``: a row with both sides, without surrounding white space.
+Example = dict[str, Any]
+
 
 class Reader(ABC):
-    """A source of sentence pairs in up to three splits.
+    """A source of examples in up to three splits.
 
     Reading is lazy: a split may be larger than memory. A subclass gives :meth:`splits` and
     :meth:`rows`; surrounding white space and rows with an empty side are dealt with here.
 
     Attributes:
-        provides: what a row is: ``pairs`` are ``{"source": str, "target": str}``.
+        source: what the source side holds.
+        targets: what the target side can serve as: ``text`` (a sentence), ``captions`` (several
+            sentences), ``labels`` (one name or several).
         name: how messages call this data, such as ``text en-de``.
     """
 
-    provides: ClassVar[str] = "pairs"
+    source: ClassVar[Modality] = "text"
+    targets: ClassVar[tuple[str, ...]] = ("text",)
 
     def __init__(self, name: str) -> None:
         self.name = name
         self._skipped: dict[str, int] = {}
+
+    @classmethod
+    def source_modality(cls, options: Mapping[str, Any]) -> Modality:
+        """What the source side holds under some options, told before the reader is built."""
+        return cls.source
 
     @abstractmethod
     def splits(self) -> tuple[str, ...]:
         """Those of ``train``, ``validation`` and ``test`` that this data has."""
 
     @abstractmethod
-    def rows(self, split: str) -> Iterator[tuple[str | None, str | None]]:
+    def rows(self, split: str) -> Iterator[Row]:
         """Source and target of every row as stored; None where a cell is empty.
 
         Raises:
             DataError: the data cannot be read; the message names file and line.
         """
 
-    def read(self, split: str) -> Iterator[dict[str, str]]:
-        """The sentence pairs of a split, in the order of the data, without surrounding white space.
+    def read(self, split: str) -> Iterator[Example]:
+        """The examples of a split, in the order of the data, without surrounding white space.
 
         Rows with an empty side are counted, see :meth:`skipped`, and left out.
 
         Raises:
-            DataError: there is no such split, it holds no pair, or it cannot be read.
+            DataError: there is no such split, it holds no example, or it cannot be read.
         """
         self._require(split)
         kept = skipped = 0
-        for source, target in self.rows(split):
-            source, target = (source or "").strip(), (target or "").strip()
-            if source and target:
-                kept += 1
-                yield {"source": source, "target": target}
-            else:
+        for row in self.rows(split):
+            example = example_of(row)
+            if example is None:
                 skipped += 1
+            else:
+                kept += 1
+                yield example
         self._skipped[split] = skipped
         if not kept:
             found = f"only {skipped} rows with an empty side" if skipped else "it is empty"
             files = " and ".join(map(str, self.files(split)))
-            raise DataError(f"{self.name}: no sentence pair in {split}: {found}{files and f' ({files})'}")
+            raise DataError(f"{self.name}: no example in {split}: {found}{files and f' ({files})'}")
 
     def files(self, split: str) -> tuple[Path, ...]:
         """The files that a split is read from, for messages; none where it does not lie in files."""
@@ -83,14 +118,58 @@ class Reader(ABC):
         This one reads the split; a subclass that can tell sooner overrides it.
         """
         self._require(split)
-        state = xxhash.xxh3_128()
-        for row in self.rows(split):
-            for side in row:
-                data = (side or "").encode()
-                state.update(len(data).to_bytes(8, "little"))
-                state.update(data)
-        return state.hexdigest()
+        return hash_rows(self.rows(split))
 
     def _require(self, split: str) -> None:
         if split not in self.splits():
             raise DataError(f"{self.name}: has no split {split!r}, only {', '.join(self.splits()) or 'none'}")
+
+
+def example_of(row: Row) -> Example | None:
+    """A row without surrounding white space and empty members; None where a side is empty."""
+    source, target = row
+    if isinstance(source, tuple):
+        first, second = (text.strip() for text in source)
+        source = (first, second) if first and second else None
+    elif isinstance(source, str):
+        source = source.strip()
+    if isinstance(target, list):
+        target = [text for text in map(str.strip, target) if text]
+    elif target is not None:
+        target = target.strip()
+    return {"source": source, "target": target} if source and target else None
+
+
+def hash_rows(rows: Iterable[Row]) -> str:
+    """Hash of the content of rows."""
+    state = xxhash.xxh3_128()
+    for source, target in rows:
+        state.update(content_of(source))
+        state.update(content_of(target))
+    return state.hexdigest()
+
+
+def content_of(value: Source | Target | None) -> bytes:
+    """What tells a value from others, to be hashed: the bytes of two different values differ.
+
+    Raises:
+        DataError: a picture cannot be read.
+    """
+    kind, parts = _parts(value)
+    sized = (len(part).to_bytes(8, "little") + part for part in parts)
+    return kind + len(parts).to_bytes(8, "little") + b"".join(sized)
+
+
+def _parts(value: Source | Target | None) -> tuple[bytes, list[bytes]]:
+    """One letter for the type, and the contents."""
+    match value:
+        case None:
+            return b"n", []
+        case str():
+            return b"s", [value.encode()]
+        case Picture():
+            return b"p", [value.content()]
+        case tuple():
+            return b"t", [text.encode() for text in value]
+        case list():
+            return b"l", [text.encode() for text in value]

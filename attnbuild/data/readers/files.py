@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -14,7 +14,7 @@ import xxhash
 
 from attnbuild.errors import DataError
 
-__all__ = ["ROOT_VARIABLE", "Root", "hash_file", "read_lines"]
+__all__ = ["ROOT_VARIABLE", "Root", "find_picture", "hash_file", "read_lines"]
 
 ROOT_VARIABLE = "ATTNBUILD_DATA"
 
@@ -43,6 +43,10 @@ class Root:
             return cls(Path(variable).expanduser(), f"${ROOT_VARIABLE}")
         return cls(None, "")
 
+    def folders(self) -> tuple[Path, ...]:
+        """The folders that relative names are looked for in, best first."""
+        return (Path.cwd(),) if self.folder is None else (self.folder, Path.cwd())
+
     def candidates(self, name: str) -> list[tuple[Path, str]]:
         """The places where a name may be, best first, each with where it comes from."""
         path = Path(name).expanduser()
@@ -69,6 +73,23 @@ class Root:
         places = " and ".join(f"{path} (from {origin})" for path, origin in tried)
         advice = "" if self.folder else f"; neither data.root nor ${ROOT_VARIABLE} is set"
         raise DataError(f"no file {name!r} (from {option}): tried {places}{advice}")
+
+    def find_folder(self, name: str, option: str) -> Path:
+        """The folder of this name.
+
+        Args:
+            name: folder name, absolute or relative.
+            option: the config path that gives the name, for the message.
+
+        Raises:
+            DataError: no such folder; the message lists what was tried.
+        """
+        tried = self.candidates(name)
+        for path, _ in tried:
+            if path.is_dir():
+                return path
+        places = " and ".join(f"{path} (from {origin})" for path, origin in tried)
+        raise DataError(f"no folder {name!r} (from {option}): tried {places}")
 
 
 def read_lines(path: Path) -> Iterator[str]:
@@ -102,6 +123,24 @@ def _decode(line: bytes, path: Path, number: int) -> str:
             f"{path}:{number}: not UTF-8: byte 0x{line[error.start]:02x} at position {error.start + 1}; "
             "convert the file to UTF-8, for example with iconv"
         ) from error
+
+
+def find_picture(name: str, where: str, folders: Sequence[Path]) -> Path:
+    """The picture file of this name in the first of some folders that has it.
+
+    Args:
+        name: file name, absolute or relative.
+        where: file and row that give the name, for the message.
+        folders: where relative names may be, best first.
+
+    Raises:
+        DataError: no folder has it; the message lists what was tried.
+    """
+    tried = list(dict.fromkeys(folder / name for folder in folders))  # an absolute name stays what it is
+    for path in tried:
+        if path.is_file():
+            return path
+    raise DataError(f"{where}: no picture file {name!r}: tried {' and '.join(map(str, tried))}")
 
 
 def hash_file(path: Path) -> str:

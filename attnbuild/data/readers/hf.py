@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from attnbuild.data.place import DataPlace
-from attnbuild.data.readers.base import SPLITS, Reader
-from attnbuild.data.readers.columns import missing_column, text_at
-from attnbuild.data.readers.files import Root
+from attnbuild.data.readers.base import Modality, Row
+from attnbuild.data.readers.columns import Columns
+from attnbuild.data.readers.files import Root, find_picture
+from attnbuild.data.readers.split import HeldOut, SplitReader
 from attnbuild.errors import DataError
 from attnbuild.registry import register
 
@@ -17,7 +19,7 @@ __all__ = ["HuggingFaceReader"]
 
 
 @register("data", "hf")
-class HuggingFaceReader(Reader):
+class HuggingFaceReader(SplitReader):
     """Any data set of the ``datasets`` library: a folder, or a name on the Hugging Face hub.
 
     A folder written by ``save_to_disk`` is read as it is; any other is given to ``load_dataset``.
@@ -26,13 +28,17 @@ class HuggingFaceReader(Reader):
         place: what the builder knows.
         path: folder, absolute or under the root, or name on the hub.
         name: configuration of the data set, where it has several, such as de-en.
-        source: column to translate from; translation.en names a nested column.
-        target: column to translate into.
+        source: column that is read: a text or, with pictures, an image; translation.en names a nested column.
+        target: column that is to be said: a text, or a label as text, number or true and false; or a list of them.
+        pair: column of a second text that is read beside the first; null means there is none.
+        pictures: whether the source column holds pictures; file names are relative to the folder or the root.
         root: folder that a relative path is looked for in first; null means $ATTNBUILD_DATA.
         train: its split for training, such as train or train[:90%]; null means there is none.
-        validation: its split for validation; null means there is none.
-        test: its split for testing; null means there is none.
+        validation: its split for validation; a number or a share below 1 holds so much of train out.
+        test: its split for testing; a number or a share below 1 holds so much of train out.
     """
+
+    targets: ClassVar[tuple[str, ...]] = ("text", "captions", "labels")
 
     def __init__(
         self,
@@ -42,40 +48,51 @@ class HuggingFaceReader(Reader):
         name: str | None = None,
         source: str = "en",
         target: str = "de",
+        pair: str | None = None,
+        pictures: bool = False,
         root: str | None = None,
         train: str | None = "train",
-        validation: str | None = "validation",
-        test: str | None = "test",
+        validation: HeldOut = "validation",
+        test: HeldOut = "test",
     ) -> None:
-        super().__init__(f"hf {path}{f' ({name})' if name else ''}")
+        super().__init__(f"hf {path}{f' ({name})' if name else ''}", train, validation, test)
         self._path = path
         self._config = name
-        self._columns = (source, target)
+        self._columns = Columns(source, target, pair, pictures)
         self._root = Root.choose(root)
-        self._splits = dict(zip(SPLITS, (train, validation, test), strict=True))
         self._loaded: dict[str, Any] = {}
 
-    def splits(self) -> tuple[str, ...]:
-        return tuple(split for split, name in self._splits.items() if name is not None)
+    @classmethod
+    def source_modality(cls, options: Mapping[str, Any]) -> Modality:
+        return "image" if options.get("pictures") else "text"
 
-    def rows(self, split: str) -> Iterator[tuple[str | None, str | None]]:
+    def stored_rows(self, split: str) -> Iterator[Row]:
         dataset = self._dataset(split)
-        source, target = self._columns
-        for number, row in enumerate(dataset, start=1):
-            where = f"{self.name}, {self._splits[split]} row {number}"
-            yield text_at(row, source, where), text_at(row, target, where)
+        names = self._columns.target.label_names(dataset.features.to_dict())
+        folder = self._folder()
+        find = partial(find_picture, folders=(*([folder] if folder else []), *self._root.folders()))
+        for number, cells in enumerate(dataset, start=1):
+            yield self._columns.row(cells, f"{self._where(split)} row {number}", find, names)
 
     def _dataset(self, split: str) -> Any:
-        """The data set of a split with only the columns that are needed."""
+        """The data set of a split with only the columns that are needed, its images as they are stored."""
         if split not in self._loaded:
-            dataset = self._load(str(self._splits[split]))
+            import datasets
+
+            dataset = self._load(self.stored[split])
             known = dataset.column_names
-            roots = [column if column in known else column.split(".")[0] for column in self._columns]
-            for column, root in zip(self._columns, roots, strict=True):
-                if root not in known:
-                    raise missing_column(column, known, f"{self.name}, {self._splits[split]}")
-            self._loaded[split] = dataset.select_columns(sorted(set(roots)))
+            dataset = dataset.select_columns(
+                sorted({column.stored_in(known, self._where(split)) for column in self._columns})
+            )
+            for name, feature in dataset.features.items():
+                if isinstance(feature, datasets.Image):
+                    # Decoded by us, a damaged one is named.
+                    dataset = dataset.cast_column(name, datasets.Image(decode=False))
+            self._loaded[split] = dataset
         return self._loaded[split]
+
+    def _where(self, split: str) -> str:
+        return f"{self.name}, {self.stored[split]}"
 
     def _load(self, split: str) -> Any:
         import datasets

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from attnbuild.data.cache import content_hash
 from attnbuild.data.place import DataPlace
-from attnbuild.data.readers.base import SPLITS, Reader
+from attnbuild.data.readers.base import Row
 from attnbuild.data.readers.files import Root, hash_file, read_lines
+from attnbuild.data.readers.split import HeldOut, SplitReader
 from attnbuild.errors import DataError
 from attnbuild.registry import register
 
@@ -17,7 +18,7 @@ __all__ = ["TextReader"]
 
 
 @register("data", "text")
-class TextReader(Reader):
+class TextReader(SplitReader):
     """Parallel text files, one sentence a line, UTF-8, gzipped or not.
 
     The file of a split and a language is ``STEM.LANGUAGE``, such as ``train.en`` and ``train.de``.
@@ -28,8 +29,8 @@ class TextReader(Reader):
         target: language to translate into: the ending of its files.
         root: folder of the files; null means $ATTNBUILD_DATA, then the working directory.
         train: file name of the training data, without the language; null means there is none.
-        validation: file name of the validation data, without the language; null means there is none.
-        test: file name of the test data, without the language; null means there is none.
+        validation: the same of the validation data; a number or a share below 1 holds so much of train out.
+        test: the same of the test data; a number or a share below 1 holds so much of train out.
     """
 
     def __init__(
@@ -40,19 +41,15 @@ class TextReader(Reader):
         target: str = "de",
         root: str | None = None,
         train: str | None = "train",
-        validation: str | None = "validation",
-        test: str | None = "test",
+        validation: HeldOut = "validation",
+        test: HeldOut = "test",
     ) -> None:
-        super().__init__(f"text {source}-{target}")
+        super().__init__(f"text {source}-{target}", train, validation, test)
         self._languages = (source, target)
         self._root = Root.choose(root)
-        self._stems = dict(zip(SPLITS, (train, validation, test), strict=True))
 
-    def splits(self) -> tuple[str, ...]:
-        return tuple(split for split, stem in self._stems.items() if stem is not None)
-
-    def rows(self, split: str) -> Iterator[tuple[str | None, str | None]]:
-        source, target = self.files(split)
+    def stored_rows(self, split: str) -> Iterator[Row]:
+        source, target = self.stored_files(split)
         pairs = zip_longest(read_lines(source), read_lines(target))
         for number, (source_line, target_line) in enumerate(pairs, start=1):
             if source_line is None or target_line is None:
@@ -64,12 +61,11 @@ class TextReader(Reader):
                 )
             yield source_line, target_line
 
-    def fingerprint(self, split: str) -> str:
-        self._require(split)
-        return content_hash("text", *map(hash_file, self.files(split)))
+    def stored_fingerprint(self, split: str) -> str:
+        return content_hash("text", *map(hash_file, self.stored_files(split)))
 
-    def files(self, split: str) -> tuple[Path, Path]:
+    def stored_files(self, split: str) -> tuple[Path, Path]:
         source, target = (
-            self._root.find(f"{self._stems[split]}.{language}", f"data.{split}") for language in self._languages
+            self._root.find(f"{self.stored[split]}.{language}", f"data.{split}") for language in self._languages
         )
         return source, target

@@ -18,41 +18,45 @@ if TYPE_CHECKING:
 __all__ = ["train_vocabularies"]
 
 
-def train_vocabularies(tokenizer: Trainable, reader: Reader, cache_dir: Path) -> tuple[Vocabulary, Vocabulary]:
-    """The vocabularies of source and target, trained on the training split or taken from the cache.
+def train_vocabularies(
+    tokenizer: Trainable, reader: Reader, cache_dir: Path, sides: tuple[str, ...] = ("source", "target")
+) -> list[Vocabulary]:
+    """The vocabularies of the sides that are text, trained on the training split or taken from the cache.
 
     Args:
         tokenizer: the kind, with its options.
         reader: the data; its training split is read.
         cache_dir: folder of the cache.
+        sides: which of "source" and "target" are text.
 
     Returns:
-        Two vocabularies; the same object twice where the tokenizer is joint.
+        One for each of the sides; the same object for all where the tokenizer is joint.
 
     Raises:
         DataError: the data cannot be read, or the cache not written.
     """
-    key = content_hash(tokenizers.__version__, tokenizer.fingerprint(), reader.fingerprint("train"))
+    key = content_hash(tokenizers.__version__, tokenizer.fingerprint(), reader.fingerprint("train"), *sides)
+    groups = [sides] if tokenizer.joint else [(side,) for side in sides]
 
     def make(folder: Path) -> None:
-        for name, sides in _sides(tokenizer).items():
-            vocabulary = tokenizer.train(_lines(reader, sides))
-            (folder / f"{name}.json").write_text(vocabulary.to_json(), encoding="utf-8")
+        for group in groups:
+            vocabulary = tokenizer.train(_lines(reader, group))
+            (folder / _file(group)).write_text(vocabulary.to_json(), encoding="utf-8")
 
     folder = cached_folder(cache_dir / "vocabularies", key, make)
-    vocabularies = [_load(folder / f"{name}.json") for name in _sides(tokenizer)]
-    return vocabularies[0], vocabularies[-1]
+    return [vocabulary for group in groups for vocabulary in [_load(folder / _file(group))] * len(group)]
 
 
-def _sides(tokenizer: Trainable) -> dict[str, tuple[str, ...]]:
-    """The sides that each vocabulary is trained on, by file name."""
-    if tokenizer.joint:
-        return {"joint": ("source", "target")}
-    return {"source": ("source",), "target": ("target",)}
+def _file(sides: tuple[str, ...]) -> str:
+    return f"{'-'.join(sides)}.json"
 
 
 def _lines(reader: Reader, sides: tuple[str, ...]) -> Iterator[str]:
-    return (row[side] for row in reader.read("train") for side in sides)
+    """Each text of the sides; of a pair or of several captions, one after the other."""
+    for row in reader.read("train"):
+        for side in sides:
+            value = row[side]
+            yield from [value] if isinstance(value, str) else value
 
 
 def _load(path: Path) -> Vocabulary:

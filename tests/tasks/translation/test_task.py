@@ -17,7 +17,9 @@ CONFIG = {
     "seed": 1,
     "data": {"type": "cldr", "train": 200, "validation": 7, "test": 7},
     "tokenizer": {"type": "bpe", "vocab_size": 400},
-    "batch": {"tokens": 256, "eval_tokens": 512, "max_length": 100},
+    "batch": {"tokens": 256, "rows": 99, "eval_tokens": 512, "eval_rows": 99, "max_length": 100},
+    "validation": {"search": {"type": "greedy"}},
+    "search": {"type": "beam"},
     "attention": load_preset("multihead"),
     "model": {"tie_embeddings": "all"},
     "encoder": {"type": "transformer", "dim": 16, "layers": 1, "feedforward": 32, "dropout": 0.0},
@@ -85,11 +87,9 @@ def test_a_stream_comes_back_in_order_whatever_the_batches(task: Translation, mo
 def test_artifacts_restore_the_vocabularies(task: Translation, tmp_path: Path) -> None:
     again = Translation(TaskPlace(CONFIG, tmp_path))
     again.restore(task.artifacts())
-    assert task.vocabularies is not None
-    assert again.vocabularies is not None
     texts = ["May 4, 2026"]
-    assert again.vocabularies[0].encode(texts) == task.vocabularies[0].encode(texts)
-    assert again.vocabularies[0] is again.vocabularies[1]
+    assert again.source_side.vocabulary.encode(texts) == task.source_side.vocabulary.encode(texts)
+    assert again.source_side.vocabulary is again.target_side.vocabulary
 
 
 def test_separate_vocabularies_are_two_artifacts(tmp_path: Path) -> None:

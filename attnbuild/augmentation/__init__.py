@@ -1,0 +1,1 @@
+"""What changes images at random in training."""

@@ -1,0 +1,1 @@
+"""The sides of an example: what is read, and what is answered."""

@@ -1,0 +1,1 @@
+"""How attention, cells and output of a recurrent decoder are joined, one paper a file."""

@@ -1,0 +1,49 @@
+"""The wiring of Xu et al. 2015, "Show, attend and tell: neural image caption generation with visual attention"."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from attnbuild.decoders.wirings.base import Wiring
+from attnbuild.memory import Memory, masked_mean
+
+__all__ = ["ShowAttendTell"]
+
+
+class ShowAttendTell(Wiring):
+    """z_t from h_(t-1), scaled by a gate, enters the cell; E y_(t-1) + L_h h_t + L_z z_t is read out (equation 7).
+
+    The gate is the scalar beta_t = sigmoid(f_beta(h_(t-1))) of section 4.2.1. The initial states are made from the
+    mean annotation vector (3.1.2), whatever the encoder's summary is. The authors' code drops channels of h_t
+    before L_h, as is done here, and takes tanh of the sum in equation 7, which the paper and this do not.
+    """
+
+    def __init__(self, dim: int, context: int, *, input_feeding: bool, dropout: float) -> None:
+        super().__init__(dim, context, input_feeding=input_feeding, dropout=dropout)
+        self.gate = nn.Linear(dim, 1)
+        self.hidden = nn.Linear(dim, dim, bias=False)
+        self.context = nn.Linear(context, dim, bias=False)
+        self.dropout = nn.Dropout(dropout)
+
+    @classmethod
+    def width(cls, dim: int, context: int, input_feeding: bool) -> int:
+        return context
+
+    def gist(self, memory: Memory) -> Tensor:
+        return masked_mean(memory.states, memory.key_padding_mask)
+
+    def step(
+        self,
+        word: Tensor,
+        states: Tensor,
+        fed: Tensor,
+        attend: Callable[[Tensor], Tensor],
+        cells: Callable[[Tensor], Tensor],
+    ) -> tuple[Tensor, Tensor]:
+        before = states[:, -1]
+        context = torch.sigmoid(self.gate(before)) * attend(before)
+        hidden = cells(torch.cat([word, context], dim=-1))[:, -1]
+        return word + self.hidden(self.dropout(hidden)) + self.context(context), fed

@@ -1,0 +1,1 @@
+"""Attention over the channels and cells of feature maps, within convolutional networks. One mechanism a file."""

@@ -1,0 +1,369 @@
+"""What all tasks share whose examples have a source to read and a target to answer: data, model, predictions.
+
+Such a task says what its two sides are, and has a loss, an answer and metrics of its own.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from attnbuild.data.batching import Batch, EvalBatches, Examples, TrainBatches, example_loader
+from attnbuild.data.place import DataPlace, TokenizerPlace
+from attnbuild.data.sides.images import ImageSide
+from attnbuild.data.sides.text import PAIR_SEPARATOR, TextSide
+from attnbuild.data.tokenizers.vocabulary import PAD
+from attnbuild.errors import DataError, Problem
+from attnbuild.inputs import Ends, ImageInput, TextInput
+from attnbuild.model import EncoderDecoder, build_model
+from attnbuild.registry import build, lookup
+from attnbuild.training.lengths import too_low
+from attnbuild.training.task import SPLITS, Prediction, Task
+
+if TYPE_CHECKING:
+    from torch.utils.data import DataLoader
+    from torchmetrics import Metric
+
+    from attnbuild.data.corpus import Corpus
+    from attnbuild.data.pictures import Picture
+    from attnbuild.data.readers.base import Reader
+    from attnbuild.data.sides.base import Side
+    from attnbuild.data.tokenizers.vocabulary import Vocabulary
+
+__all__ = ["Answer", "SupervisedTask", "picture_file"]
+
+#: Inputs read ahead in prediction, so that those of equal length can go together.
+_CHUNK = 512
+
+#: Pixels of the images in pictures of attention.
+_SHOWN = 256
+
+#: Labels of a model that is only sketched.
+_SOME_LABELS = 10
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the model made of one source.
+
+    Attributes:
+        text: as a user reads it.
+        score: how sure the model is.
+        n_best: (text, score) of all that was found, the best first.
+        tokens: of the text, without special tokens, where the task writes.
+        probabilities: of each label, (labels,), where the task gives labels.
+    """
+
+    text: str
+    score: float
+    n_best: tuple[tuple[str, float], ...] = ()
+    tokens: tuple[int, ...] = ()
+    probabilities: Tensor | None = None
+
+
+class SupervisedTask(Task):
+    """Base of tasks that learn from pairs of a source and a target.
+
+    Attributes:
+        answers: what a reader's target must be able to serve as: "text", "captions", "labels".
+        modalities: what its sources may be: "text", "image".
+    """
+
+    answers: ClassVar[str]
+    modalities: ClassVar[tuple[str, ...]] = ("text",)
+
+    # What each task has of its own
+
+    @abstractmethod
+    def sides(self, artifacts: Mapping[str, str] | None) -> tuple[Any, Any]:
+        """Source and target side: from what ``artifacts`` gave once or, with None, made from the training data."""
+
+    @abstractmethod
+    def answer(self, model: EncoderDecoder, source: Tensor, index: Tensor, search: Any) -> list[Answer]:
+        """What the model makes of a batch of sources, (B, ...); ``index`` (B,) numbers them in their data."""
+
+    @abstractmethod
+    def update(self, metrics: dict[str, Metric], answers: list[Answer], batch: Batch) -> None:
+        """Score the answers to a batch that has texts."""
+
+    def draw(
+        self, model: EncoderDecoder, values: Sequence[Any], answers: list[Answer], sources: Tensor, folder: Path
+    ) -> list[Path]:
+        """Draw what the model attended to; the files written, none by default.
+
+        Args:
+            model: in evaluation mode.
+            values: inputs as a reader gives them.
+            answers: what the model made of them.
+            sources: the inputs as one batch, on the model's device.
+            folder: gets the files; there may be files of earlier calls, which are replaced.
+        """
+        return []
+
+    # Data
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The whole resolved config."""
+        return self.place.config
+
+    @property
+    def reads(self) -> str:
+        data = self.config["data"]
+        return lookup("data", data["type"]).source_modality(data)
+
+    @cached_property
+    def reader(self) -> Reader:
+        """The data set that the config names."""
+        return build("data", DataPlace(self.place.cache_dir, self.config["seed"]), self.config["data"], "data")
+
+    @cached_property
+    def corpora(self) -> dict[str, Corpus]:
+        """The splits that were prepared."""
+        return {}
+
+    def check(self) -> list[Problem]:
+        task, data = self.config["task"]["type"], self.config["data"]["type"]
+        targets = lookup("data", data).targets
+        if self.reads not in self.modalities:
+            wanted = " or ".join(self.modalities)
+            return [Problem("data.type", f"the sources of {data!r} are {self.reads}, and task {task!r} reads {wanted}")]
+        if self.answers not in targets:
+            has = " or ".join(targets)
+            return [Problem("data.type", f"{data!r} has {has} as targets, and task {task!r} needs {self.answers}")]
+        return []
+
+    def splits(self) -> tuple[str, ...]:
+        return self.reader.splits()
+
+    def prepare(self, splits: Sequence[str] = SPLITS) -> None:
+        if self._sides is None:
+            self._sides = self.sides(None)
+        for split in splits:
+            if split in self.splits():
+                self.corpora[split] = self._encode(split)
+        source = self._sides[0]
+        if isinstance(source, ImageSide) and source.mean is None:
+            source.measure(self.corpora.get("train") or self._encode("train"))
+
+    def _encode(self, split: str) -> Corpus:
+        from attnbuild.data.corpus import encode
+
+        limit = self.config["batch"]["max_length"]
+        return encode(self.reader, split, self._both(), cache_dir=self.place.cache_dir, max_length=limit)
+
+    def vocabularies(self, *sides: str) -> list[Vocabulary]:
+        """The tokenizers of the sides that are text, "source" or "target", trained on the training data."""
+        from attnbuild.data.tokenizers.training import train_vocabularies
+
+        tokenizer = build("tokenizer", TokenizerPlace(self.place.cache_dir), self.config["tokenizer"], "tokenizer")
+        return train_vocabularies(tokenizer, self.reader, self.place.cache_dir, sides)
+
+    def image_side(self, artifacts: Mapping[str, str] | None) -> ImageSide:
+        """A source side of images, for ``sides``."""
+        return ImageSide(**self.config["image"]) if artifacts is None else ImageSide.from_artifacts(dict(artifacts))
+
+    def artifacts(self) -> dict[str, str]:
+        source, target = self._both()
+        return {**source.artifacts(), **target.artifacts()}
+
+    def restore(self, artifacts: dict[str, str]) -> None:
+        self._sides = self.sides(artifacts)
+
+    _sides: tuple[Any, Any] | None = None
+
+    def _both(self) -> tuple[Any, Any]:
+        assert self._sides is not None, "prepare() or restore() comes first"
+        return self._sides
+
+    @property
+    def source_side(self) -> Any:
+        """The source side, ready to encode."""
+        return self._both()[0]
+
+    @property
+    def target_side(self) -> Any:
+        """The target side, ready to encode."""
+        return self._both()[1]
+
+    def train_loader(self, *, rank: int, world_size: int, start_step: int) -> DataLoader[Any]:
+        corpus, batch, seed = self.corpora["train"], self.config["batch"], self.config["seed"]
+        sampler = TrainBatches(
+            corpus.widths,
+            tokens=batch["tokens"],
+            rows=batch["rows"],
+            seed=seed,
+            rank=rank,
+            world_size=world_size,
+            start_step=start_step,
+        )
+        return example_loader(Examples(corpus, self._both(), seed), sampler)
+
+    def eval_loader(self, split: str, *, rank: int, world_size: int) -> DataLoader[Any]:
+        corpus = self.corpora[split]
+        sampler = self._eval_batches(corpus.widths, rank=rank, world_size=world_size)
+        return example_loader(Examples(corpus, self._both(), with_texts=True), sampler)
+
+    def _eval_batches(self, widths: np.ndarray, rank: int = 0, world_size: int = 1) -> EvalBatches:
+        batch = self.config["batch"]
+        return EvalBatches(
+            widths, tokens=batch["eval_tokens"], rows=batch["eval_rows"], rank=rank, world_size=world_size
+        )
+
+    # Model
+
+    def build_model(self) -> EncoderDecoder:
+        source, target = self._both()
+        both_text = isinstance(source, TextSide) and isinstance(target, TextSide)
+        shared = both_text and source.vocabulary is target.vocabulary
+        return build_model(self.config, Ends(source.input(), target.outputs, self.writes, shared))
+
+    def sketch(self) -> Ends:
+        tokenizer = build("tokenizer", TokenizerPlace(self.place.cache_dir), self.config["tokenizer"], "tokenizer")
+        tokens = tokenizer.size_hint()
+        outputs = tokens if self.writes == "text" else _SOME_LABELS
+        if self.reads == "text":
+            return Ends(TextInput(tokens, PAD), outputs, self.writes, tokenizer.joint and self.writes == "text")
+        image = self.config["image"]
+        ones = (1.0,) * image["channels"]
+        source = ImageInput(image["channels"], image["size"], image["size"], ones, ones)
+        return Ends(source, outputs, self.writes)
+
+    @torch.no_grad()
+    def misfits(self, model: nn.Module) -> list[Problem]:
+        assert isinstance(model, EncoderDecoder)
+        source, target = np.concatenate([corpus.widths for corpus in self.corpora.values()]).max(axis=0).tolist()
+        if self.reads == "image":  # all have the same number of cells
+            one = self.source_side.collate(self.corpora["train"].rows([0])[0], None)
+            source = model.eval().encode(one).states.shape[1]
+            model.train()
+        target = max(target, self.longest_output(source))
+        return too_low(model, {"source": source, "memory": source, "target": target})
+
+    def longest_output(self, source: int) -> int:
+        """Tokens that the searches of this config may write for a source of so many positions."""
+        return 0
+
+    def augmented(self, model: nn.Module, source: Tensor) -> Tensor:
+        """Images changed at random as the config says, while the model is trained; any other source as it is."""
+        if not model.training or self.reads == "text" or self._augmentation is None:
+            return source
+        return self._augmentation(source)
+
+    @cached_property
+    def _augmentation(self) -> nn.Module | None:
+        return build("augmentation", None, self.config["augmentation"], "augmentation")
+
+    def shown(self, picture: Picture) -> np.ndarray:
+        """The part of a picture that the model sees, at a size for people: (H, W, C) uint8."""
+        side = self.source_side
+        return picture.load(_SHOWN, side.channels, side.fit).transpose(1, 2, 0)
+
+    # Answers
+
+    @torch.no_grad()
+    def evaluate(self, model: nn.Module, batch: Batch, search: Any, metrics: dict[str, Metric]) -> list[Prediction]:
+        assert isinstance(model, EncoderDecoder)
+        assert batch.texts is not None, "batches of eval_loader carry their texts"
+        answers = self.answer(model, batch.source, batch.index, search)
+        self.update(metrics, answers, batch)
+        rows = zip(batch.index.tolist(), answers, *batch.texts, strict=True)
+        return [Prediction(index, answer.text, source, target, answer.score) for index, answer, source, target in rows]
+
+    @torch.no_grad()
+    def predict(self, model: nn.Module, inputs: Iterable[Any], search: Any) -> Iterator[Prediction]:
+        assert isinstance(model, EncoderDecoder)
+        stream = enumerate(inputs)
+        while chunk := list(islice(stream, _CHUNK)):
+            yield from self._predict_chunk(model, chunk, search)
+
+    def _predict_chunk(self, model: EncoderDecoder, chunk: list[tuple[int, Any]], search: Any) -> list[Prediction]:
+        """An empty line has an empty answer, so that lines stay aligned; an unreadable image has none."""
+        source, device = self.source_side, self.device_of(model)
+        values = {index: self._parsed(given) for index, given in chunk}
+        done = {index: Prediction(index, "", source.text(value)) for index, value in values.items() if not value}
+        stored = self._encoded({index: value for index, value in values.items() if value})
+        indices = list(stored)
+        widths = np.array([[source.width(stored[index])] for index in indices], np.int64).reshape(-1, 1)
+        for _, rows in self._eval_batches(widths):
+            numbers = [indices[row] for row in rows]
+            batch = source.collate([stored[number] for number in numbers], None).to(device)
+            answers = self.answer(model, batch, torch.tensor(numbers, device=device), search)
+            for number, found in zip(numbers, answers, strict=True):
+                text = source.text(values[number])
+                done[number] = Prediction(number, found.text, text, score=found.score, n_best=found.n_best)
+        return [done[index] for index, _ in chunk if index in done]
+
+    def _parsed(self, given: Any) -> Any:
+        """A line as a reader would give it; a picture as it is."""
+        if not isinstance(given, str):
+            return given
+        if not self.config["data"].get("pair"):
+            return given.strip()
+        parts = [part.strip() for part in given.split(PAIR_SEPARATOR)]
+        if len(parts) != 2 and given.strip():
+            raise DataError(
+                f"the model reads pairs of texts, parted by a tab; this line has {len(parts)} texts: {given}"
+            )
+        return tuple(parts) if given.strip() else ""
+
+    def _encoded(self, values: dict[int, Any]) -> dict[int, np.ndarray]:
+        """Stored arrays by number, without those of unreadable images."""
+        source: Side = self.source_side
+        if not isinstance(source, ImageSide):
+            return dict(zip(values, source.encode(list(values.values())), strict=True))
+        stored = {}
+        for index, value in values.items():
+            try:
+                stored[index] = source.encode([value])[0]
+            except DataError as error:
+                self.unread.append(str(error))
+        return stored
+
+    # Pictures of attention
+
+    @torch.no_grad()
+    def explain(self, model: nn.Module, inputs: Sequence[Any], search: Any, folder: Path) -> list[Path]:
+        assert isinstance(model, EncoderDecoder)
+        values = [value for value in map(self._parsed, inputs) if value]
+        stored = self._encoded(dict(enumerate(values)))
+        values = [values[number] for number in stored]
+        if not values:
+            return []
+        device = self.device_of(model)
+        sources = self.source_side.collate(list(stored.values()), None).to(device)
+        answers = self.answer(model, sources, torch.arange(len(values), device=device), search)
+        folder.mkdir(parents=True, exist_ok=True)
+        return self.draw(model, values, answers, sources, folder)
+
+    def maps(self, model: nn.Module, count: int, folder: Path) -> list[Path]:
+        corpus = self.corpora["validation"]
+        indices = list(range(min(count, len(corpus))))
+        search = self.search(self.config["validation"]["search"])
+        return self.explain(model, self._values(corpus, indices), search, folder)
+
+    def _values(self, corpus: Corpus, indices: list[int]) -> list[Any]:
+        """Sources of a corpus as inputs to predict from."""
+        texts = corpus.texts(indices)[0]
+        if not isinstance(self.source_side, ImageSide):
+            return list(texts)
+        from attnbuild.data.pictures import Picture
+
+        pixels = (self.source_side.pixels(row).transpose(1, 2, 0) for row in corpus.rows(indices)[0])
+        images = (image[:, :, 0] if image.shape[2] == 1 else image for image in pixels)
+        return [Picture(image, name) for image, name in zip(images, texts, strict=True)]
+
+
+def picture_file(folder: Path, number: int, picture: Picture) -> Path:
+    """Where the drawing of a picture goes: named as its file is, where it comes from one."""
+    name = f"image-{number}" if not isinstance(picture.data, Path) else f"{number}-{picture.data.stem}"
+    return folder / f"{name}.png"

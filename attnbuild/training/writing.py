@@ -1,0 +1,105 @@
+"""What all tasks share that answer with text: teacher forcing, a search, references."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from attnbuild.data.batching import Batch
+from attnbuild.data.tokenizers.vocabulary import BOS, EOS, PAD, Vocabulary
+from attnbuild.decoders.base import Decoded
+from attnbuild.errors import Problem
+from attnbuild.generation.align import align
+from attnbuild.generation.base import Search, SearchPlace
+from attnbuild.model import EncoderDecoder
+from attnbuild.registry import build
+from attnbuild.training.supervised import Answer, SupervisedTask
+from attnbuild.training.task import Loss, TaskPlace
+
+__all__ = ["WritingTask"]
+
+PLACE = SearchPlace(BOS, EOS, PAD)
+
+
+class WritingTask(SupervisedTask):
+    """Base of tasks whose decoder writes text, token by token.
+
+    Args:
+        place: the config and the cache folder.
+        label_smoothing: share of the target probability spread over the vocabulary (Szegedy et al. 2016), in training.
+    """
+
+    writes: ClassVar[str] = "text"
+
+    def __init__(self, place: TaskPlace, label_smoothing: float) -> None:
+        super().__init__(place)
+        self.label_smoothing = label_smoothing
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """Of what is written."""
+        return self.target_side.vocabulary
+
+    def loss(self, model: nn.Module, batch: Batch) -> Loss:
+        assert isinstance(model, EncoderDecoder)
+        decoded = self.decode(model, batch)
+        expected = batch.target[:, 1:]
+        losses = F.cross_entropy(
+            decoded.logits.flatten(0, 1),
+            expected.flatten(),
+            ignore_index=PAD,
+            label_smoothing=self.label_smoothing if model.training else 0.0,
+            reduction="none",
+        ).view_as(expected)
+        real = expected != PAD
+        correct = (decoded.logits.detach().argmax(dim=-1) == expected) & real
+        # What sampled attentions earn by their choices: the (smoothed) log probability of the whole target.
+        terms = [choice.loss(-losses.sum(dim=1)) for choice in decoded.choices] + self.regularisers(decoded, real)
+        return Loss(losses.sum(), real.sum(), correct.sum(), torch.stack(terms).sum() if terms else None)
+
+    def decode(self, model: EncoderDecoder, batch: Batch) -> Decoded:
+        """The batch under teacher forcing."""
+        return model.decode(batch.source, batch.target[:, :-1])
+
+    def regularisers(self, decoded: Decoded, real: Tensor) -> list[Tensor]:
+        """Scalars trained beside the loss, summed over the batch; ``real`` (B, T) are the positions that count."""
+        return []
+
+    def search(self, section: dict[str, Any]) -> Search:
+        return build("search", PLACE, section, "search")
+
+    def longest_output(self, source: int) -> int:
+        searches = map(self.search, (self.config["search"], self.config["validation"]["search"]))
+        return max(int(source * search.max_length_ratio) + search.max_length_extra for search in searches)
+
+    def answer(self, model: EncoderDecoder, source: Tensor, index: Tensor, search: Search) -> list[Answer]:
+        generated = search(model.generator, model.encode(source), index)
+        answers = []
+        for hypotheses, scores in zip(generated.tokens, generated.scores, strict=True):
+            n_best = tuple(zip(self.vocabulary.decode(hypotheses), scores, strict=True))
+            answers.append(Answer(*n_best[0], n_best, tuple(hypotheses[0])))
+        return answers
+
+    def check(self) -> list[Problem]:
+        problems = super().check()
+        for path, section in (
+            ("search", self.config["search"]),
+            ("validation.search", self.config["validation"]["search"]),
+        ):
+            if section["type"] == "none":
+                problems.append(
+                    Problem(f"{path}.type", "this task writes text, which must be searched for: greedy or beam")
+                )
+        return problems
+
+    def attended(self, model: EncoderDecoder, sources: Tensor, answers: list[Answer]) -> list[np.ndarray] | None:
+        """What each answer to a batch looked at: weights (heads, tokens + 1, S), the last row that of the end.
+
+        None where the attention has no weights.
+        """
+        weights = align(model.generator, model.encode(sources), [answer.tokens for answer in answers], PLACE)
+        return None if weights is None else [row.float().cpu().numpy() for row in weights]
