@@ -1,4 +1,4 @@
-"""Which attention translates how well: many small Multi30k runs, results/attention_quality.{md,json,png}.
+"""Which attention learns how well, and at what cost: many small runs, results/attention_quality.{md,json,png}.
 
     python benchmarks/attention_quality.py train RUNS [GROUP ...]     # what is missing below the folder RUNS
     python benchmarks/attention_quality.py write RUNS                 # the page, from the runs and earlier figures
@@ -10,40 +10,47 @@ updates; it runs on one thread, two runs at a time. A figure is the mean of two 
 from __future__ import annotations
 
 import argparse
+import csv
+import gzip
 import json
-import os
-import shutil
+import random
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import mean
 from typing import Any
+
+from runs import Run, data_root, mean_of, spread_of, train
 
 PAGE = Path(__file__).parent / "results" / "attention_quality.md"
 SEEDS = (1, 2)
-JOBS = 2
-COMMON = [
-    "experiment=multi30k",
-    "recipe=null",
-    "tokenizer.vocab_size=4000",
-    "model.dim=128",
-    "trainer.threads=1",
+AT_ONCE = 2
+COMMON = (
     "trainer.max_minutes=30",  # a guard: runs end by their number of updates
-    "trainer.max_steps=800",
-    "validation.every=400",
     "validation.maps=1",
     "callbacks.early_stopping=null",
     "average=none",
-    "search=greedy",
-]
-RNN = ["encoder=rnn", "decoder=rnn", "optimizer.lr=0.003", "scheduler.warmup=200", "model.dropout=0.1"]
-TRANSFORMER = [
-    *("encoder.layers=2", "decoder.layers=2", "encoder.feedforward=512", "decoder.feedforward=512"),
-    *("optimizer.lr=0.003", "scheduler.warmup=400", "model.dropout=0.1"),
-]
-NO_POSITIONS = ["encoder.positions=none", "decoder.positions=none"]
+)
+TRANSLATION = (
+    *("experiment=multi30k", "recipe=null", "tokenizer.vocab_size=4000", "model.dim=128"),
+    *("trainer.max_steps=800", "validation.every=400", "search=greedy", "model.dropout=0.1", "optimizer.lr=0.003"),
+)
+RNN = (*TRANSLATION, "encoder=rnn", "decoder=rnn", "scheduler.warmup=200")
+TRANSFORMER = (
+    *(*TRANSLATION, "encoder.layers=2", "decoder.layers=2", "encoder.feedforward=512", "decoder.feedforward=512"),
+    "scheduler.warmup=400",
+)
+LONG = (
+    *("task=classification", "data=table", "data.source=text", "data.target=label", "tokenizer=byte"),
+    *("encoder=transformer", "encoder.layers=2", "encoder.feedforward=128", "decoder.pooling=mean", "model.dim=64"),
+    *("batch.rows=16", "batch.tokens=65536", "batch.max_length=4096", "trainer.max_steps=600", "validation.every=300"),
+    *("scheduler.warmup=100", "optimizer.lr=0.002", "model.dropout=0.1", "data.root=RUNS/joined_news"),
+)
+NO_POSITIONS = ("encoder.positions=none", "decoder.positions=none")
+
+#: Of the long inputs: about 800 bytes each.
+LENGTH, ROWS = 800, 16
 
 
 @dataclass(frozen=True)
@@ -52,26 +59,59 @@ class Group:
 
     Attributes:
         title: what is compared.
-        model: the overrides that all share.
+        data: what on, for the page.
+        metric: the headline, of the test split.
+        words: what all share.
         variants: name -> what differs.
     """
 
     title: str
-    model: list[str]
-    variants: dict[str, list[str]] = field(default_factory=dict)
+    data: str
+    metric: str
+    words: tuple[str, ...]
+    variants: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-def _cross(names: str) -> dict[str, list[str]]:
-    return {name: [f"decoder/cross_attention={name}"] for name in names.split()}
+def _cross(names: str) -> dict[str, tuple[str, ...]]:
+    return {name: (f"decoder/cross_attention={name}",) for name in names.split()}
 
 
-def _everywhere(names: str, *more: str) -> dict[str, list[str]]:
-    return {name: [f"attention={name}", *more] for name in names.split()}
+def _everywhere(names: str, *more: str) -> dict[str, tuple[str, ...]]:
+    return {name: (f"attention={name}", *more) for name in names.split()}
 
 
+def _within_an_eighth() -> dict[str, tuple[str, ...]]:
+    """Patterns and ranks that show a query at most an eighth of LENGTH, and full attention beside them."""
+    options = {
+        "multihead": "",
+        "window": "window=48",
+        "dilated": "window=24 dilation=2",
+        "block_local": "block_size=96",
+        "strided": "stride=28",
+        "fixed": "stride=28",
+        "logsparse": "local=40",
+        "bigbird": "block_size=16 global_blocks=1 random_blocks=2",
+        "longformer": "window=48 global_tokens=2",
+        "linformer": "projected_len=96 max_len=4096",
+        "nystromformer": "landmarks=96",
+        "reformer": "chunk_len=24 hash_buckets=32 rounds=2",
+        "linear": "",
+        "performer": "features=96",
+        "cosformer": "max_len=4096",
+    }
+    return {
+        name: (f"attention={name}", *(f"attention.{option}" for option in chosen.split()))
+        for name, chosen in options.items()
+    }
+
+
+MULTI30K = "multi30k en-de"
+NEWS = "AG News by bytes, four descriptions of one class joined"
 GROUPS = {
     "rnn": Group(
         "Cross-attention of a recurrent model (LSTM, Luong's wiring with input feeding)",
+        MULTI30K,
+        "bleu",
         RNN,
         _cross(
             "none luong_dot luong_general luong_concat bahdanau luong_location location_aware local_m local_p "
@@ -80,6 +120,8 @@ GROUPS = {
     ),
     "cross": Group(
         "Cross-attention of a Transformer (multi-head self-attention everywhere)",
+        MULTI30K,
+        "bleu",
         TRANSFORMER,
         _cross(
             "none multihead single_head bahdanau luong_general cosine hard gaussian local_p topk sparsemax entmax15 "
@@ -88,43 +130,35 @@ GROUPS = {
     ),
     "heads": Group(
         "Head layouts, at every place of a Transformer",
+        MULTI30K,
+        "bleu",
         TRANSFORMER,
         _everywhere("multihead single_head multi_query grouped_query latent talking_heads"),
     ),
     "positions": Group(
         "Positions of a Transformer's self-attention",
+        MULTI30K,
+        "bleu",
         TRANSFORMER,
         {
-            "sinusoidal embeddings": ["attention=multihead"],
-            "none": ["attention=multihead", *NO_POSITIONS],
+            "sinusoidal embeddings": ("attention=multihead",),
+            "none": ("attention=multihead", *NO_POSITIONS),
             **_everywhere("rope alibi relative t5", *NO_POSITIONS),
         },
     ),
+    "long": Group(
+        "Long inputs: patterns and sub-quadratic families in a Transformer encoder with mean pooling",
+        NEWS,
+        "accuracy",
+        LONG,
+        _within_an_eighth(),
+    ),
 }
-
-
-@dataclass(frozen=True)
-class Job:
-    """One training: a variant of a group with a seed, in a folder of its own."""
-
-    group: str
-    variant: str
-    seed: int
-
-    def overrides(self) -> list[str]:
-        group = GROUPS[self.group]
-        return [*COMMON, *group.model, *group.variants[self.variant], f"seed={self.seed}"]
-
-    def folder(self, runs: Path) -> Path:
-        return runs / self.group / f"{self.variant.replace(' ', '_')}-{self.seed}"
-
-    def summary(self, runs: Path) -> dict[str, Any] | None:
-        """Of the finished run; None where there is none."""
-        for path in self.folder(runs).rglob("summary.json"):
-            summary = json.loads(path.read_text(encoding="utf-8"))
-            if summary["status"] == "ok":
-                return summary
-        return None
+#: What the figures of a run are, and their units; the headline comes first.
+UNITS = {
+    "bleu": {"bleu": "BLEU", "chrf": "chrF", "loss": "nats", "parameters": "count", "speed": "target tokens/s"},
+    "accuracy": {"accuracy": "percent", "loss": "nats", "parameters": "count", "speed": "examples/s", "memory": "MB"},
+}
 
 
 def main() -> None:
@@ -133,55 +167,81 @@ def main() -> None:
     parser.add_argument("runs", type=Path)
     parser.add_argument("groups", nargs="*", choices=[[], *GROUPS], default=[])
     given = parser.parse_args()
-    jobs = [
-        Job(name, variant, seed)
-        for seed in SEEDS
-        for name in given.groups or GROUPS
-        for variant in GROUPS[name].variants
-    ]
+    jobs = list(all_runs(given.runs, given.groups or list(GROUPS)))
     if given.action == "train":
-        with ThreadPoolExecutor(JOBS) as pool:
-            list(pool.map(lambda job: train(job, given.runs), jobs))
+        if "long" in (given.groups or GROUPS):
+            join_news(given.runs / "joined_news")
+        train((run for _, _, _, run in jobs), AT_ONCE)
     else:
-        write(given.runs, jobs)
+        write(jobs)
 
 
-def train(job: Job, runs: Path) -> None:
-    """Run a job that has not finished before."""
-    if job.summary(runs):
+def all_runs(folder: Path, groups: list[str]) -> Iterator[tuple[str, str, int, Run]]:
+    """Group, variant, seed and run; all of a seed before the next."""
+    for seed in SEEDS:
+        for name in groups:
+            for variant, more in GROUPS[name].variants.items():
+                words = (*COMMON, *GROUPS[name].words, *more, f"seed={seed}")
+                words = tuple(word.replace("RUNS", str(folder.absolute())) for word in words)
+                place = folder / name / f"{variant.replace(' ', '_')}-{seed}"
+                yield name, variant, seed, Run(f"{name} {variant} seed {seed}", place, words)
+
+
+def join_news(folder: Path) -> None:
+    """Tables of texts, each four descriptions of one class drawn at random: 8,000 / 500 / 1,900."""
+    if folder.is_dir():
         return
-    shutil.rmtree(job.folder(runs), ignore_errors=True)
-    job.folder(runs).mkdir(parents=True)
-    command = [sys.executable, "-m", "attnbuild", "train", *job.overrides(), f"paths.outputs={job.folder(runs)}"]
-    with (job.folder(runs) / "typed.log").open("w", encoding="utf-8") as log:
-        done = subprocess.run(
-            command, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False
-        )
-    summary = job.summary(runs)
-    told = f"BLEU {summary['metrics']['test/bleu']:.1f}" if summary else f"failed with exit code {done.returncode}"
-    print(f"{job.group} {job.variant} seed {job.seed}: {told}", flush=True)
+    draw = random.Random(0)
+    train_rows, test_rows = (read_news(name) for name in ("agnews_desc_train10k.csv", "agnews_desc_test_official.csv"))
+    draw.shuffle(train_rows)
+    folder.mkdir(parents=True)
+    write_table(folder / "train.csv", joined_at_random(train_rows[:-1000], 8000, draw))
+    write_table(folder / "validation.csv", joined_at_random(train_rows[-1000:], 500, draw))
+    write_table(folder / "test.csv", joined_once(test_rows, draw))
 
 
-def write(runs: Path, jobs: list[Job]) -> None:
-    """The figures of finished jobs, those of earlier calls kept, then the page."""
-    kept = (
-        json.loads(PAGE.with_suffix(".json").read_text(encoding="utf-8")) if PAGE.with_suffix(".json").exists() else {}
-    )
+def read_news(name: str) -> list[tuple[str, str]]:
+    """(label, text) of a file."""
+    with gzip.open(data_root() / "textcls" / f"{name}.gz", "rt", encoding="utf-8", newline="") as file:
+        return [(row["label"], row["text"]) for row in csv.DictReader(file)]
+
+
+def by_label(rows: list[tuple[str, str]]) -> dict[str, list[str]]:
+    return {label: [text for other, text in rows if other == label] for label in sorted({row[0] for row in rows})}
+
+
+def joined_at_random(rows: list[tuple[str, str]], count: int, draw: random.Random) -> list[tuple[str, str]]:
+    texts = by_label(rows)
+    labels = [draw.choice(list(texts)) for _ in range(count)]
+    return [(label, " ".join(draw.sample(texts[label], 4))) for label in labels]
+
+
+def joined_once(rows: list[tuple[str, str]], draw: random.Random) -> list[tuple[str, str]]:
+    """Every text in one of the joined ones, those left over at the end apart."""
+    joined = []
+    for label, texts in by_label(rows).items():
+        draw.shuffle(texts)
+        joined += [(label, " ".join(texts[start : start + 4])) for start in range(0, len(texts) - 3, 4)]
+    return joined
+
+
+def write_table(path: Path, rows: list[tuple[str, str]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([("label", "text"), *rows])
+
+
+def write(jobs: list[tuple[str, str, int, Run]]) -> None:
+    """The figures of finished runs, those of earlier calls kept, then the page."""
+    json_page = PAGE.with_suffix(".json")
+    kept = json.loads(json_page.read_text(encoding="utf-8")) if json_page.exists() else {}
     figures: dict[str, Any] = kept.get("runs", {})
     versions: dict[str, str] = kept.get("versions", {})
-    for job in jobs:
-        summary = job.summary(runs)
+    for group, variant, seed, run in jobs:
+        summary = run.summary()
         if summary:
             versions = summary["versions"]
-            figures.setdefault(job.group, {}).setdefault(job.variant, {})[str(job.seed)] = {
-                "bleu": summary["metrics"]["test/bleu"],
-                "chrf": summary["metrics"]["test/chrf"],
-                "loss": summary["metrics"]["test/loss"],
-                "parameters": summary["parameters"],
-                "tokens_per_second": summary["tokens_per_second"],
-                "wall_seconds": summary["wall_seconds"],
-            }
-    PAGE.with_suffix(".json").write_text(
+            figures.setdefault(group, {}).setdefault(variant, {})[str(seed)] = figures_of(group, run, summary)
+    json_page.write_text(
         json.dumps({"rows": list(rows(figures)), "runs": figures, "versions": versions}, indent=1) + "\n",
         encoding="utf-8",
     )
@@ -189,50 +249,60 @@ def write(runs: Path, jobs: list[Job]) -> None:
     draw(figures)
 
 
-def rows(figures: dict[str, Any]) -> list[dict[str, Any]]:
+def figures_of(group: str, run: Run, summary: dict[str, Any]) -> dict[str, float]:
+    """What is kept of a run."""
+    metrics = summary["metrics"]
+    kept = {"loss": metrics["test/loss"], "parameters": summary["parameters"], "wall_seconds": summary["wall_seconds"]}
+    if GROUPS[group].metric == "bleu":
+        speed = summary["tokens_per_second"]
+        return {"bleu": metrics["test/bleu"], "chrf": metrics["test/chrf"], "speed": speed, **kept}
+    accuracy = 100 * metrics["test/accuracy"]
+    return {"accuracy": accuracy, "speed": summary["examples_per_second"], "memory": memory_of(run), **kept}
+
+
+def memory_of(run: Run) -> float:
+    """MB that the attention of the encoder takes at most, forward and backward, as ``attnbuild show`` measures it."""
+    command = [sys.executable, "-m", "attnbuild", "show", *run.words, f"length={LENGTH}", f"sentences={ROWS}", "--json"]
+    shown = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    return shown["cost"]["places"]["encoder.attention"]["peak_bytes"] / 2**20
+
+
+def rows(figures: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """case, system, metric, value, unit: the mean over seeds."""
-    units = {"bleu": "BLEU", "chrf": "chrF", "loss": "nats", "parameters": "count", "tokens_per_second": "1/s"}
-    return [
-        {
-            "case": f"multi30k en-de, {group}",
-            "system": variant,
-            "metric": metric,
-            "value": mean(run[metric] for run in seeds.values()),
-            "unit": unit,
-        }
-        for group, variants in figures.items()
-        for variant, seeds in variants.items()
-        for metric, unit in units.items()
-    ]
+    for group, variants in figures.items():
+        for variant, seeds in variants.items():
+            for metric, unit in UNITS[GROUPS[group].metric].items():
+                value = mean_of(seeds, metric)
+                case = f"{GROUPS[group].data}, {group}"
+                yield {"case": case, "system": variant, "metric": metric, "value": value, "unit": unit}
 
 
 def page(figures: dict[str, Any], versions: dict[str, str]) -> list[str]:
     lines = [
-        "# Which attention translates how well",
+        "# Which attention learns how well, and at what cost",
         "",
-        "Written by `benchmarks/attention_quality.py`. Multi30k English-German, test_2016_flickr, cased sacreBLEU of",
-        "greedy outputs: the mean of two seeds ± half their difference. Small models (dim 128, BPE 4k), 800 updates of",
-        "2048 tokens, one CPU thread: these figures rank mechanisms early in training, and are far from converged.",
-        "Tokens/s are of the same runs, two at a time on a machine that did other work: read them as rough.",
+        "Written by `benchmarks/attention_quality.py`. Each figure is the mean of two seeds ± half their difference.",
+        "",
+        "Translation: Multi30k English-German, test_2016_flickr, cased sacreBLEU of greedy outputs; small models",
+        "(dim 128, BPE 4k), 800 updates of 2048 tokens, one CPU thread: these rank mechanisms early in training, and",
+        "are far from converged. Classification: AG News read byte by byte, four descriptions of one class joined to",
+        "about 800 bytes; two layers of 64, mean pooling, 600 updates of 16 texts; a query sees at most an eighth of",
+        "the text, or that many features or slots. Speeds are of the same runs, two at a time: read them as rough.",
     ]
     for name, group in GROUPS.items():
         measured = figures.get(name, {})
         if not measured:
             continue
-        lines += [
-            "",
-            f"## {group.title}",
-            "",
-            "| attention | BLEU | test loss | parameters | target tokens/s |",
-            "|---|---|---|---|---|",
-        ]
-        for variant in sorted(measured, key=lambda key: -_mean(measured[key], "bleu")):
-            seeds = measured[variant]
-            lines.append(
-                f"| {variant} | {_mean(seeds, 'bleu'):.1f} ± {_spread(seeds, 'bleu'):.1f} | {_mean(seeds, 'loss'):.2f} "
-                f"| {_mean(seeds, 'parameters') / 1e6:.2f} M | {_mean(seeds, 'tokens_per_second'):.0f} |"
-            )
-        lines += ["", f"`attnbuild train {' '.join([*COMMON, *group.model])}` and the attention's own override."]
+        columns = [metric for metric in UNITS[group.metric] if metric != "chrf"]
+        units = [UNITS[group.metric][metric] for metric in columns]
+        lines += ["", f"## {group.title}", "", "| attention | " + " | ".join(map(_column, columns, units)) + " |"]
+        lines.append("|---" * (len(columns) + 1) + "|")
+        for variant in sorted(measured, key=lambda key: -mean_of(measured[key], group.metric)):
+            cells = [_cell(measured[variant], metric) for metric in columns]
+            lines.append(f"| {variant} | {' | '.join(cells)} |")
+        words = " ".join([*COMMON, *group.words])
+        lines += ["", f"`attnbuild train {words}` and the attention's own words, such as", ""]
+        lines.append(f"`{' '.join(list(group.variants.values())[1])}`.")
     return [
         *lines,
         "",
@@ -242,13 +312,16 @@ def page(figures: dict[str, Any], versions: dict[str, str]) -> list[str]:
     ]
 
 
-def _mean(seeds: dict[str, Any], metric: str) -> float:
-    return mean(run[metric] for run in seeds.values())
+def _column(metric: str, unit: str) -> str:
+    named = {"accuracy": "accuracy, %", "loss": "test loss", "speed": unit, "memory": "attention's peak MB"}
+    return named.get(metric, unit if metric == "bleu" else metric)
 
 
-def _spread(seeds: dict[str, Any], metric: str) -> float:
-    values = [run[metric] for run in seeds.values()]
-    return (max(values) - min(values)) / 2
+def _cell(seeds: dict[str, Any], metric: str) -> str:
+    value = mean_of(seeds, metric)
+    if metric in ("bleu", "accuracy"):
+        return f"{value:.1f} ± {spread_of(seeds, metric):.1f}"
+    return {"loss": f"{value:.2f}", "parameters": f"{value / 1e6:.2f} M"}.get(metric, f"{value:.0f}")
 
 
 def draw(figures: dict[str, Any]) -> None:
@@ -256,14 +329,15 @@ def draw(figures: dict[str, Any]) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5 * max(1, len(figures)), 4), layout="constrained")
-    for axes, (group, variants) in zip(
-        figure.subplots(1, max(1, len(figures)), squeeze=False)[0], figures.items(), strict=False
-    ):
+    panels = figure.subplots(1, max(1, len(figures)), squeeze=False)[0]
+    for axes, (group, variants) in zip(panels, figures.items(), strict=False):
+        metric = GROUPS[group].metric
         for variant, seeds in variants.items():
-            point = (_mean(seeds, "tokens_per_second"), _mean(seeds, "bleu"))
-            axes.errorbar(*point, yerr=_spread(seeds, "bleu"), fmt="o", color="C0")
+            point = (mean_of(seeds, "speed"), mean_of(seeds, metric))
+            axes.errorbar(*point, yerr=spread_of(seeds, metric), fmt="o", color="C0")
             axes.annotate(variant, point, fontsize=7, xytext=(3, 3), textcoords="offset points")
-        axes.set(xlabel="training speed, target tokens/s", ylabel="test BLEU", title=group)
+        speed = UNITS[metric]["speed"]
+        axes.set(xlabel=f"training speed, {speed}", ylabel=f"test {UNITS[metric][metric]}", title=group)
         axes.grid(alpha=0.3)
     figure.savefig(PAGE.with_suffix(".png"), dpi=110)
 

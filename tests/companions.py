@@ -16,6 +16,7 @@ _BY_CHOICE = {
     "decoder/classifier": _IMAGES,
     "search/none": _IMAGES,
     "augmentation/standard": _IMAGES,
+    "recipe/word_attention": ["data=cldr_languages"],
 }
 
 

@@ -6,10 +6,14 @@ as many runs as the largest group has files cover them all.
 
 from __future__ import annotations
 
+import gzip
 import itertools
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow.parquet
 import pytest
 
 from attnbuild.cli.main import main
@@ -88,9 +92,14 @@ def runs() -> list[list[str]]:
 
 
 def recipe_data(recipe: str) -> list[str]:
-    """Recipes of captioning bring their task, and read its embedded data."""
+    """Recipes of other tasks bring their task, and read its embedded data, or such as fits their encoder."""
     text = (conf_dir() / "recipe" / f"{recipe}.yaml").read_text(encoding="utf-8")
-    return SMALL_DATA["digit_scenes"] if "override /task: captioning" in text else CLDR
+    if "override /task: captioning" in text:
+        return SMALL_DATA["digit_scenes"]
+    if "override /task: classification" in text:
+        beside = companions("recipe", recipe) or ["image.size=8"]
+        return [*beside, *(SMALL_DATA["cldr_languages"] if "data=cldr_languages" in beside else [])]
+    return CLDR
 
 
 def train(tmp_path: Path, words: list[str]) -> dict:
@@ -120,6 +129,55 @@ def test_multi30k_trains_a_step(tmp_path: Path, real_data: Path) -> None:
     assert summary["status"] == "ok"
 
 
+def first_lines(path: Path, target: Path, count: int) -> None:
+    """The beginning of a text file, gzipped or not."""
+    opened = gzip.open if path.suffix == ".gz" else open
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with opened(path, "rt", encoding="utf-8") as source, opened(target, "wt", encoding="utf-8") as part:
+        part.writelines(itertools.islice(source, count))
+
+
+def some_texts(real: Path, root: Path) -> None:
+    for path in (real / "textcls").glob("*.csv.gz"):
+        first_lines(path, root / "textcls" / path.name, 300)
+
+
+def some_photos(real: Path, root: Path) -> None:
+    for path in (real / "cifar10").glob("*.parquet"):
+        (root / "cifar10").mkdir(parents=True, exist_ok=True)
+        table = next(pyarrow.parquet.ParquetFile(path).iter_batches(batch_size=200))
+        pyarrow.parquet.write_table(pyarrow.Table.from_batches([table]), root / "cifar10" / path.name)
+
+
+def some_aerial_photos(real: Path, root: Path) -> None:
+    source, target = real / "ucm_captions", root / "ucm_captions"
+    for path in source.glob("*_images.txt"):
+        first_lines(path, target / path.name, 6)
+        for name in (target / path.name).read_text(encoding="utf-8").split():
+            (target / "images").mkdir(exist_ok=True)
+            shutil.copy(source / "images" / name, target / "images" / name)
+    shutil.copy(source / "captions.tsv", target / "captions.tsv")
+
+
+#: Experiment -> what makes the beginning of its data, and other words.
+EXPERIMENTS: dict[str, tuple[Callable[[Path, Path], None], list[str]]] = {
+    "trec": (some_texts, ["data.validation=40"]),
+    "sst2": (some_texts, []),
+    "ag_news": (some_texts, ["data.validation=40"]),
+    "cifar10": (some_photos, ["data.validation=40"]),
+    "ucm_captions": (some_aerial_photos, ["image.size=32", "trainer.precision=32-true"]),
+}
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_an_experiment_trains_a_step(tmp_path: Path, real_data: Path, experiment: str) -> None:
+    """On the first rows of the real files."""
+    make, more = EXPERIMENTS[experiment]
+    make(real_data, tmp_path / "data")
+    root = f"data.root={tmp_path / 'data'}"
+    assert train(tmp_path / "runs", [f"experiment={experiment}", root, *more])["status"] == "ok"
+
+
 def test_every_file_is_covered() -> None:
     """A new file in a group runs here, or says where else."""
     covered = {word.replace("=", "/") for words in runs() for word in words}
@@ -131,7 +189,7 @@ def test_every_file_is_covered() -> None:
         "trainer/cpu",
         "logger/default",
     }
-    covered |= {"augmentation/none"}
+    covered |= {"augmentation/none", "task/captioning", *(f"experiment/{name}" for name in EXPERIMENTS)}
     covered |= {
         f"{part}/{name}" for part in ("encoder", "decoder") for name in ("transformer", "rnn")
     }  # by the recipes

@@ -105,8 +105,8 @@ def small_data(words: list[str]) -> list[str]:
     for word in reversed(words):
         if word in OTHER_SIZES:
             return OTHER_SIZES[word]
-        if word.startswith(("data=", "data.root=")) or word in ("experiment=multi30k", "experiment=ucm_captions"):
-            return []
+        if word.startswith(("data=", "data.root=", "experiment=")):
+            return SMALL_DATA if word == "experiment=demo" else []
     return SMALL_DATA
 
 

@@ -15,6 +15,7 @@ FLOORS = {
     "attnbuild": 0,
     "attnbuild.data": 0,
     "attnbuild.attention": 1,
+    "attnbuild.feature_attention": 1,
     "attnbuild.embedding": 2,
     "attnbuild.feedforward": 2,
     "attnbuild.residual": 2,

@@ -83,7 +83,7 @@ def constants(module: nn.Module) -> list[str]:
     A mean of two sets of random features, say, is no set of random features.
     """
     return [
-        f"{prefix}.{name}"
+        f"{prefix}.{name}".lstrip(".")
         for prefix, part in module.named_modules()
         if not isinstance(part, nn.modules.batchnorm._BatchNorm)
         for name, _ in part.named_buffers(recurse=False)
@@ -91,7 +91,7 @@ def constants(module: nn.Module) -> list[str]:
 
 
 class MovingAverage(Callback):
-    """Exponential moving average of the parameters after every update.
+    """Exponential moving average of the parameters, and of running statistics, after every update.
 
     The first updates count for more, so that the random start is soon forgotten: update n keeps
     ``min(decay, (1 + n) / (10 + n))`` of the average.
@@ -104,7 +104,7 @@ class MovingAverage(Callback):
 
     def on_train_start(self, trainer: Any, module: Any) -> None:
         if not self.weights:
-            self.weights = {name: value.detach().clone() for name, value in _parameters(module)}
+            self.weights = {name: value.detach().clone() for name, value in _averaged(module)}
         self.weights = {name: value.to(module.device) for name, value in self.weights.items()}
 
     def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -112,7 +112,7 @@ class MovingAverage(Callback):
             return  # in the middle of an accumulation
         self.updates = trainer.global_step
         kept = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        for name, value in _parameters(module):
+        for name, value in _averaged(module):
             self.weights[name].lerp_(value.detach(), 1 - kept)
 
     @contextmanager
@@ -125,7 +125,7 @@ class MovingAverage(Callback):
             self._swap(module)
 
     def _swap(self, module: nn.Module) -> None:
-        for name, value in _parameters(module):
+        for name, value in _averaged(module):
             value.data, self.weights[name] = self.weights[name], value.data
 
     def state_dict(self) -> dict[str, Any]:
@@ -136,5 +136,8 @@ class MovingAverage(Callback):
         self.weights = state_dict["weights"]
 
 
-def _parameters(module: nn.Module) -> list[tuple[str, nn.Parameter]]:
-    return [(name, value) for name, value in module.named_parameters() if value.requires_grad]
+def _averaged(module: nn.Module) -> list[tuple[str, torch.Tensor]]:
+    """What is trained, and the running statistics that belong to it."""
+    kept = set(constants(module))
+    running = [(name, value) for name, value in module.named_buffers() if name not in kept and value.is_floating_point()]
+    return [(name, value) for name, value in module.named_parameters() if value.requires_grad] + running

@@ -22,7 +22,12 @@ class Model(nn.Module):
         place = KINDS[kind]
         memory_dim = DIM if place.cross else None
         self.block = build_attention(
-            preset, dim=DIM, memory_dim=memory_dim, causal=place.causal, sequential=place.sequential
+            preset,
+            dim=DIM,
+            memory_dim=memory_dim,
+            causal=place.causal,
+            sequential=place.sequential,
+            grid=(2, LENGTH // 2) if place.cells else None,
         )
         self.before, self.after = nn.Linear(DIM, DIM), nn.Linear(self.block.out_dim, 1)
         self.stepwise = place.sequential

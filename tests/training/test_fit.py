@@ -4,13 +4,14 @@ import copy
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 from attnbuild.errors import AttnbuildError, CheckpointError, ConfigError
-from attnbuild.training.averaging import Average, average_checkpoints, constants, parse_average
+from attnbuild.training.averaging import Average, MovingAverage, average_checkpoints, constants, parse_average
 from attnbuild.training.checkpoint import load_checkpoint, model_weights, save_checkpoint
 from attnbuild.training.fit import train
 from attnbuild.training.run import RunFolder
@@ -223,3 +224,28 @@ def test_every_precision_trains_with_clipping(config: Config, run: RunFolder, pr
     summary = train(config, run, [])
     assert summary["status"] == "ok"
     assert summary["metrics"]["test/loss"] < math.log(11)
+
+
+def test_the_moving_average_is_of_weights_and_running_statistics() -> None:
+    norm, other = torch.nn.BatchNorm1d(2), torch.nn.Module()
+    other.register_buffer("features", torch.ones(1))
+    module = torch.nn.Sequential(norm, other)
+    average = MovingAverage(decay=0.5)
+    module.device = torch.device("cpu")
+    trainer = SimpleNamespace(global_step=0)
+    average.on_train_start(trainer, module)
+    for step in (1, 2, 3):
+        trainer.global_step = step
+        with torch.no_grad():
+            for value in (norm.weight, norm.running_mean, other.features):
+                value.fill_(10.0 * step)
+        average.on_train_batch_end(trainer, module, None, None, 0)
+    expected = {"weight": 1.0, "running_mean": 0.0}
+    for step in (1, 2, 3):
+        kept = min(0.5, (1 + step) / (10 + step))
+        expected = {name: kept * value + (1 - kept) * 10 * step for name, value in expected.items()}
+    with average.applied(module):
+        for name, value in expected.items():
+            torch.testing.assert_close(getattr(norm, name).detach(), torch.full((2,), value))
+        assert other.features == 30
+    assert norm.running_mean[0] == 30
