@@ -139,5 +139,7 @@ class MovingAverage(Callback):
 def _averaged(module: nn.Module) -> list[tuple[str, torch.Tensor]]:
     """What is trained, and the running statistics that belong to it."""
     kept = set(constants(module))
-    running = [(name, value) for name, value in module.named_buffers() if name not in kept and value.is_floating_point()]
+    running = [
+        (name, value) for name, value in module.named_buffers() if name not in kept and value.is_floating_point()
+    ]
     return [(name, value) for name, value in module.named_parameters() if value.requires_grad] + running

@@ -92,3 +92,15 @@ def test_linear_memory_is_claimed_where_it_is_kept() -> None:
 @pytest.mark.parametrize("module", [reference, sdpa])
 def test_dense_ones_serve_the_plain_case(module: object) -> None:
     assert module.refusal(build_attention("multihead", dim=16).core.need()) is None  # type: ignore[attr-defined]
+
+
+def test_another_backend_than_the_named_one_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    layer = build_attention("window", dim=32, heads=2, backend="flex", dropout=0.1, causal=True)
+    states = torch.randn(1, 20, 32)
+    for _ in range(2):
+        layer.train()(states)
+    (told,) = caplog.messages
+    assert "attention: backend 'flex' cannot serve here" in told
+    caplog.clear()
+    build_attention("window", dim=32, heads=2, backend="blocksparse")(states)
+    assert not caplog.messages

@@ -9,7 +9,7 @@ from torch import Tensor
 from attnbuild import ConfigError, build_attention, list_names
 from attnbuild.attention.block import AttentionBlock
 from attnbuild.attention.kernelised.base import Kernelised, PrefixState, SummaryState
-from attnbuild.attention.kernelised.chunks import finest_dtype
+from attnbuild.attention.precision import finest_dtype
 from attnbuild.attention.presets import load_preset
 from attnbuild.attention.spec import AttentionSpec
 from attnbuild.measure.flops import count_flops

@@ -22,8 +22,8 @@ from torch.autograd.function import once_differentiable
 
 from attnbuild.attention.backends.base import Answer, Call, Need
 from attnbuild.attention.backends.plan import PlannedTile, make_plan
-from attnbuild.attention.kernelised.chunks import full_precision
 from attnbuild.attention.patterns.pieces import Grid, Tile
+from attnbuild.attention.precision import full_precision
 from attnbuild.attention.weightings.softmax import Softmax
 
 __all__ = ["refusal", "run"]

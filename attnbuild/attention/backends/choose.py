@@ -50,7 +50,8 @@ def choose(need: Need) -> Chosen:
     shortest = SHORTEST.get(device, SHORTEST["cuda"])
     if length < shortest:
         return Chosen("sdpa", f"dense kernels are faster below {shortest}")
-    seen = keys_per_query(need.parts.pattern.pieces(), length, need.place.causal, need.place.heads)
-    if length < seen * CROSSING.get(device, CROSSING["cuda"]):
+    pieces = need.parts.pattern.pieces()
+    seen = keys_per_query(pieces, length, need.place.causal, need.place.heads)
+    if length < seen * CROSSING.get(device, CROSSING["cuda"]) * max(piece.price for piece in pieces):
         return Chosen("sdpa", f"the pattern's tiles hold {seen:.0f} keys a query, too many at {length}")
     return Chosen("blocksparse", f"the pattern's tiles hold {seen:.0f} keys a query of {length}")

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from attnbuild.attention.kernelised.chunks import full_precision
+from attnbuild.attention.precision import full_precision
 
 __all__ = ["convolve"]
 

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from attnbuild.attention.kernelised.chunks import full_precision
+from attnbuild.attention.precision import full_precision
 
 __all__ = ["Order", "attend", "sort", "unit_keys"]
 

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from attnbuild.attention.capabilities import Capabilities
 from attnbuild.attention.kernelised.base import Kernelised
-from attnbuild.attention.kernelised.chunks import finest_dtype
 from attnbuild.attention.kernelised.feature_maps import FeatureMap
 from attnbuild.attention.parts import CorePlace
+from attnbuild.attention.precision import finest_dtype
 from attnbuild.registry import register
 
 __all__ = ["CosFormer", "Reweighted"]

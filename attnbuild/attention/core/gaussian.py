@@ -12,8 +12,8 @@ from annotated_types import Gt, Interval
 from torch import Tensor, nn
 
 from attnbuild.attention.core.base import Attended, Core
-from attnbuild.attention.kernelised.chunks import full_precision
 from attnbuild.attention.parts import CorePlace
+from attnbuild.attention.precision import full_precision
 from attnbuild.attention.state import State, per_row, per_sentence
 from attnbuild.registry import register
 
@@ -51,7 +51,7 @@ class Gaussian(Core):
     and heads take the place of the mixture.
 
     Args:
-        sigma: standard deviation in positions that training starts from.
+        sigma: standard deviation in positions that training starts from; 0.25 at the least.
         dropout: probability of dropping a weight in training.
     """
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from attnbuild.attention.capabilities import Capabilities
 from attnbuild.attention.core.local import Local
-from attnbuild.attention.kernelised.chunks import full_precision
 from attnbuild.attention.parts import CorePlace
+from attnbuild.attention.precision import full_precision
 from attnbuild.errors import ConfigError
 from attnbuild.registry import register
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from attnbuild.attention.backends import length_convolution, sdpa
 from attnbuild.attention.capabilities import Capabilities
 from attnbuild.attention.core.base import Attended, Core
-from attnbuild.attention.kernelised.chunks import full_precision
 from attnbuild.attention.parts import CorePlace
+from attnbuild.attention.precision import full_precision
 from attnbuild.errors import ConfigError
 from attnbuild.registry import register
 

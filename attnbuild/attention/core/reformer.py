@@ -14,8 +14,8 @@ from attnbuild.attention.backends import sorted_chunks
 from attnbuild.attention.backends.sorted_chunks import Order
 from attnbuild.attention.capabilities import Capabilities
 from attnbuild.attention.core.base import Attended, Core
-from attnbuild.attention.kernelised.chunks import full_precision
 from attnbuild.attention.parts import CorePlace
+from attnbuild.attention.precision import full_precision
 from attnbuild.errors import ConfigError
 from attnbuild.registry import register
 

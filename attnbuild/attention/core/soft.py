@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any, Literal
@@ -21,6 +22,8 @@ from attnbuild.errors import ConfigError
 from attnbuild.registry import register
 
 __all__ = ["Soft"]
+
+_log = logging.getLogger(__name__)
 
 
 @register("core", "soft")
@@ -46,6 +49,7 @@ class Soft(Core):
         self.score, self.pattern = place.parts.score, place.parts.pattern
         self.weighting, self.position = place.parts.weighting, place.parts.position
         self.dropout, self.backend = dropout, backend
+        self.told: set[str] = set()  # reasons for another backend than the named one that the user has read
         refused = None if backend == "auto" else BACKENDS[backend].refusal(self.need())
         if refused:
             raise ConfigError(f"backend {backend!r} cannot serve here: {refused}; use 'auto'", f"{place.name}.backend")
@@ -136,7 +140,15 @@ class Soft(Core):
         if call.need_weights:
             return Chosen("reference", "weights are asked for")
         need = call.need()
-        # A named backend that serves whole sequences leaves single steps to the dense ones.
-        if self.backend != "auto" and BACKENDS[self.backend].refusal(need) is None:
+        if self.backend == "auto":
+            return choose(need)
+        refused = BACKENDS[self.backend].refusal(need)
+        if refused is None:
             return Chosen(self.backend, "named in the config")
-        return choose(need)
+        chosen = choose(need)
+        # A named backend that serves whole sequences leaves single steps to the dense ones, as a matter of course.
+        if call.query.shape[2] > 1 and refused not in self.told:
+            self.told.add(refused)
+            place, named = self.place.name, self.backend
+            _log.warning("%s: backend %r cannot serve here, %r runs instead: %s", place, named, chosen.name, refused)
+        return chosen

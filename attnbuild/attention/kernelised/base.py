@@ -14,11 +14,11 @@ from torch import Tensor
 
 from attnbuild.attention.capabilities import Capabilities
 from attnbuild.attention.core.base import Attended, Core
-from attnbuild.attention.kernelised.chunks import finest_dtype, full_precision, sum_dtype
 from attnbuild.attention.kernelised.feature_maps import FeatureMap
 from attnbuild.attention.kernelised.kernel_sums import largest_exponents, read, summarise
 from attnbuild.attention.kernelised.prefix_sums import attend_causally
 from attnbuild.attention.parts import CorePlace
+from attnbuild.attention.precision import finest_dtype, full_precision, sum_dtype
 from attnbuild.attention.state import State, per_row, per_sentence
 from attnbuild.errors import ConfigError
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
 
 from attnbuild.attention.kernelised.feature_maps import FeatureMap
+from attnbuild.attention.precision import sum_dtype
 
-__all__ = ["Chunks", "finest_dtype", "full_precision", "like", "masked", "sum_dtype", "write"]
+__all__ = ["Chunks", "like", "masked", "write"]
 
 #: Features of a chunk, in numbers: on a CPU what a core's cache holds beside the rest, elsewhere what keeps it busy.
 CHUNK_NUMBERS = {"cpu": 2**18}
@@ -18,22 +18,6 @@ CHUNK_NUMBERS_ELSEWHERE = 2**25
 #: A causal chunk is quadratic within: longer does more work, shorter keeps more states for the backward pass.
 CAUSAL_CHUNK = {"cpu": 64}
 CAUSAL_CHUNK_ELSEWHERE = 256
-
-
-def sum_dtype(dtype: torch.dtype) -> torch.dtype:
-    """Sums over a whole sequence need single precision at least."""
-    return dtype if dtype == torch.float64 else torch.float32
-
-
-def finest_dtype(device: torch.device) -> torch.dtype:
-    """Double precision, where the device has it."""
-    return torch.float32 if device.type == "mps" else torch.float64
-
-
-def full_precision(tensor: Tensor) -> AbstractContextManager[None]:
-    """The context in which autocast does not lower what is summed."""
-    kind = tensor.device.type
-    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
 
 
 class Chunks:

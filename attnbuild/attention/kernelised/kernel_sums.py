@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from attnbuild.attention.kernelised.chunks import Chunks, full_precision, like, masked, write
+from attnbuild.attention.kernelised.chunks import Chunks, like, masked, write
 from attnbuild.attention.kernelised.feature_maps import FeatureMap
+from attnbuild.attention.precision import full_precision
 
 __all__ = ["Sums", "inverse_of", "largest_exponents", "quotient_gradient", "read", "summarise"]
 

@@ -131,6 +131,8 @@ class Piece:
     apart = False
     #: Whether the predicate depends on the distance of query and key alone.
     relative = False
+    #: What a score in its tiles costs, in scores of a band: keys that are gathered one by one come dearer.
+    price = 1.0
 
     def mask_mod(self, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         """Whether a query may see a key by this piece: broadcastable position tensors -> bool tensor."""
@@ -344,6 +346,8 @@ class Cells(Piece):
     exact = False
     # Neither what stands before the cells nor what follows them is seen.
     apart = True
+    # On CPU, windows of 7: half as fast as a dense kernel on 16x16 cells, twice as fast on 32x32.
+    price = 2.2
 
     def sees(self, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         query, key = query - self.start, key - self.start
