@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import csv
 import importlib
 import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from attnbuild.cli.check import check_config
+from attnbuild.cli.compose import compose, open_loader, resolve
+from attnbuild.cli.names import check_names
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -65,3 +70,41 @@ def test_peers_compute_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     for match in importlib.import_module("attention_peers").MATCHES:
         match.check()
+
+
+def trainings(monkeypatch: pytest.MonkeyPatch, folder: Path) -> dict[str, tuple[str, ...]]:
+    """What all benchmarks that train would type, without the seed."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    quality, classes, captions = map(importlib.import_module, ("attention_quality", "classification", "ucm_captions"))
+    runs = [run for _, _, seed, run in quality.all_runs(folder, list(quality.GROUPS)) if seed == 1]
+    runs += [run for case in classes.CASES for _, seed, run in classes.runs_of(case, folder) if seed == 1]
+    runs += [captions.run_of(recipe, folder) for recipe in captions.RECIPES]
+    return {run.name: run.words for run in runs}
+
+
+def test_what_benchmarks_train_is_right(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked = trainings(monkeypatch, tmp_path)
+    assert len(asked) > 60
+    with open_loader() as loader:
+        for name, words in asked.items():
+            config = compose(loader, check_names(loader, list(words)))
+            assert check_config(resolve(config, config.hydra.runtime.choices)) == [], name
+
+
+def test_joined_news_holds_no_text_twice_across_splits(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, real_data: Path
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    monkeypatch.setenv("ATTNBUILD_DATA", str(real_data))
+    quality = importlib.import_module("attention_quality")
+    quality.join_news(tmp_path / "news")
+    rows = {}
+    for split in ("train", "validation", "test"):
+        with (tmp_path / "news" / f"{split}.csv").open(encoding="utf-8", newline="") as file:
+            rows[split] = [(row["label"], row["text"]) for row in csv.DictReader(file)]
+    assert {split: len(found) for split, found in rows.items()} == {"train": 8000, "validation": 500, "test": 1900}
+    lengths = [len(text.encode()) for _, text in rows["test"]]
+    assert 700 < sum(lengths) / len(lengths) < 900
+    news = quality.read_news("agnews_desc_test_official.csv")
+    joined = " ".join(text for _, text in rows["test"])
+    assert all(text in joined for _, text in news[:200]), "every test text is in one of the joined ones"

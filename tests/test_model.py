@@ -13,9 +13,10 @@ import attnbuild
 from attnbuild.attention import load_preset
 from attnbuild.data.tokenizers.vocabulary import PAD
 from attnbuild.embedding import sinusoids
-from attnbuild.inputs import Ends, TextInput
+from attnbuild.inputs import Ends, ImageInput, TextInput
 from attnbuild.memory import Memory
 from attnbuild.model import EncoderDecoder, build_model, check_model
+from attnbuild.registry import lookup, names
 
 PARTS = [
     ({"type": "transformer", "norm": "pre"}, {"type": "transformer", "norm": "pre"}),
@@ -28,25 +29,48 @@ PARTS = [
     ({"type": "rnn", "bidirectional": False}, {"type": "rnn", "wiring": "luong", "input_feeding": False}),
     ({"type": "transformer"}, {"type": "rnn", "wiring": "bahdanau"}),
     ({"type": "rnn"}, {"type": "transformer"}),
+    ({"type": "rnn"}, {"type": "rnn", "wiring": "show_attend_tell"}),
+    ({"type": "transformer", "class_token": True}, {"type": "rnn"}),
+    ({"type": "cnn", "width": 4, "blocks": [1, 1]}, {"type": "rnn", "wiring": "show_attend_tell"}),
+    ({"type": "vit", "class_token": True}, {"type": "transformer"}),
+    ({"type": "vit", "class_token": False}, {"type": "rnn"}),
 ]
 VOCABULARY = 20
 ENDS = Ends(TextInput(VOCABULARY, PAD), VOCABULARY, shared_vocabulary=True)
+IMAGE_ENDS = Ends(ImageInput(1, 8, 12, (0.4,), (0.3,)), VOCABULARY)
 
 
 def config(encoder: dict[str, Any], decoder: dict[str, Any], attention: str, tie: str = "all") -> dict[str, Any]:
     shared = {"dim": 16, "layers": 2, "dropout": 0.0}
+    if encoder["type"] == "cnn":
+        encoder = {"layers": None, **encoder}
+    options = {**shared, **encoder}
     return {
-        "encoder": {**shared, **encoder},
+        "encoder": {name: value for name, value in options.items() if value is not None},
         "decoder": {**shared, **decoder},
         "attention": load_preset(attention),
-        "model": {"tie_embeddings": tie},
+        "model": {"tie_embeddings": tie if encoder["type"] not in ("cnn", "vit") else "target"},
     }
+
+
+def ends_of(given: dict[str, Any]) -> Ends:
+    """What there is to read, as the encoder reads it."""
+    return ENDS if "text" in lookup("encoder", given["encoder"]["type"]).reads else IMAGE_ENDS
 
 
 def model_of(given: dict[str, Any]) -> EncoderDecoder:
     torch.manual_seed(0)
-    model = build_model(given, ENDS)
+    model = build_model(given, ends_of(given))
     return model.double().eval()
+
+
+def sources(given: dict[str, Any]) -> torch.Tensor:
+    """Three texts of 6, 4 and 2 tokens, or three images."""
+    if ends_of(given) is IMAGE_ENDS:
+        return torch.randint(256, (3, 1, 8, 12), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    source = tokens(3, 6, 1)
+    source[1, 4:], source[2, 2:] = PAD, PAD
+    return source
 
 
 def tokens(rows: int, columns: int, seed: int) -> torch.Tensor:
@@ -58,15 +82,23 @@ MODELS = [
     for (number, (encoder, decoder)), attention in itertools.product(
         enumerate(PARTS), attnbuild.list_names("attention")
     )
-    if not check_model(given := config(encoder, decoder, attention), ENDS)
+    if not check_model(given := config(encoder, decoder, attention), ends_of({"encoder": encoder}))
 ]
+
+
+def test_every_encoder_and_generator_is_here() -> None:
+    """Those of a user's own model: tests/encoders/test_pretrained.py; classifiers: tests/decoders/test_classifier.py."""
+    encoders, decoders = ({part["type"] for part in parts} for parts in zip(*PARTS, strict=True))
+    assert encoders == set(names("encoder")) - {"pretrained"}
+    assert decoders == {name for name in names("decoder") if lookup("decoder", name).writes == "text"}
+    served = {case.values[0]["attention"]["preset"] for case in MODELS}
+    assert served == set(attnbuild.list_names("attention"))
 
 
 @pytest.mark.parametrize("given", MODELS)
 def test_stepping_equals_teacher_forcing_and_a_batch_equals_its_rows(given: dict[str, Any]) -> None:
     model = model_of(given)
-    source, target = tokens(3, 6, 1), tokens(3, 5, 2)
-    source[1, 4:], source[2, 2:] = 0, 0
+    source, target = sources(given), tokens(3, 5, 2)
     whole = model(source, target)
     decoded = model.decoder(target, model.encode(source), need_weights=True)
     weights = decoded.weights
@@ -86,13 +118,14 @@ def test_stepping_equals_teacher_forcing_and_a_batch_equals_its_rows(given: dict
     after = model.decoder.step(target[[2, 0], 0].repeat_interleave(beams), kept).logits
     torch.testing.assert_close(after, expected[[4, 5, 0, 1]])
 
-    torch.testing.assert_close(model(source[2:, :2], target[2:]), whole[2:])
+    alone = source[2:] if source.ndim > 2 else source[2:, :2]
+    torch.testing.assert_close(model(alone, target[2:]), whole[2:])
 
 
 @pytest.mark.parametrize("given", MODELS)
 def test_every_parameter_gets_a_gradient(given: dict[str, Any]) -> None:
     model = model_of(given).train()
-    decoded = model.decode(tokens(3, 6, 1), tokens(3, 5, 2))
+    decoded = model.decode(sources(given), tokens(3, 5, 2))
     loss = (decoded.logits * torch.randn_like(decoded.logits)).sum()
     for choice in decoded.choices:
         loss = loss + choice.loss(torch.randn(3, dtype=loss.dtype))
@@ -268,8 +301,7 @@ def test_sinusoidal_positions_are_the_papers() -> None:
 def test_bf16_autocast_trains_and_decodes(given: dict[str, Any]) -> None:
     """trainer.precision=bf16-mixed: near the numbers of fp32, finite gradients, also step by step."""
     model = model_of(given).float()
-    source, target = tokens(2, 6, 1), tokens(2, 4, 2)
-    source[1, 3:] = 0
+    source, target = sources(given)[:2], tokens(2, 4, 2)
     expected = model(source, target)
     with torch.autocast("cpu", torch.bfloat16):
         logits = model(source, target)
