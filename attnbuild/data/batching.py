@@ -161,7 +161,14 @@ def _round_up(longest: np.ndarray) -> np.ndarray:
 
 
 def _cut(widths: np.ndarray, tokens: int, most: int) -> np.ndarray:
-    """Bounds of batches in rows that are sorted longest first, shape (batches + 1,)."""
+    """Bounds of batches in rows that are sorted longest first, shape (batches + 1,).
+
+    Rows of one width make batches of one size, give or take a row: what is left over would be a batch of its own,
+    however small, and batch norm needs company.
+    """
+    if len(widths) and widths[0] == widths[-1]:
+        rows = min(most, max(1, tokens // int(widths[0])))
+        return np.linspace(0, len(widths), math.ceil(len(widths) / rows) + 1).astype(int)
     cuts = [0]
     while cuts[-1] < len(widths):
         rows = min(most, max(1, tokens // int(widths[cuts[-1]])))

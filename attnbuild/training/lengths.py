@@ -28,9 +28,13 @@ def too_low(model: EncoderDecoder, longest: Mapping[str, int]) -> list[Problem]:
         longest: positions of the longest "source", "memory" and "target".
     """
     problems: dict[str, Problem] = {}
+    sequences = dict(_SEQUENCES)
+    if getattr(model.encoder, "class_token", None) is not None:  # attended to like a position, but embedded by itself
+        sequences["encoder.attention"] = "source with its class token"
+        longest = {**longest, "source with its class token": longest["source"] + 1}
     # Several places may share one option: the longest of their sequences, which comes last, decides.
-    for path, limit, place in sorted(_limits(model), key=lambda limit: longest.get(_SEQUENCES.get(limit[2], ""), 0)):
-        sequence = _SEQUENCES.get(place, "")
+    for path, limit, place in sorted(_limits(model), key=lambda limit: longest.get(sequences.get(limit[2], ""), 0)):
+        sequence = sequences.get(place, "")
         needed = longest.get(sequence, 0)
         if needed > limit:
             written = ", as long as the search may write," if sequence == "target" else ""

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from attnbuild import registry
 from attnbuild.encoders.base import Encoder
@@ -147,6 +148,7 @@ class Module(LightningModule):
     # Validation and test
 
     def on_validation_epoch_start(self) -> None:
+        self._share_buffers()
         self._start_scoring(self.config["validation"]["search"])
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
@@ -163,6 +165,17 @@ class Module(LightningModule):
 
     def on_test_epoch_end(self) -> None:
         self._finish_scoring("test")
+
+    def _share_buffers(self) -> None:
+        """Let all ranks score with the buffers of the first, which are those that are saved: running statistics.
+
+        The distributed wrapper would do so with the first batch, and wait forever for a rank that has none.
+        """
+        wrapper = self.trainer.strategy.model
+        if isinstance(wrapper, DistributedDataParallel) and wrapper.broadcast_buffers:
+            for buffer in self.buffers():
+                torch.distributed.broadcast(buffer, src=0)
+            wrapper.require_forward_param_sync = False
 
     def _start_scoring(self, search: dict[str, Any]) -> None:
         self._search = self.task.search(search)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -21,6 +22,9 @@ from attnbuild.training.run import atomic_writer
 from attnbuild.training.task import Prediction, Task
 
 __all__ = ["predict_run"]
+
+#: Endings of files whose lines are not texts to predict from.
+_NO_LINES = (".csv", ".tsv", ".jsonl", ".json", ".parquet", *SUFFIXES)
 
 #: Inputs drawn together by ``explain``.
 _DRAWN_TOGETHER = 32
@@ -50,9 +54,7 @@ def predict_run(run: Path, input: str, output: str, changes: dict[str, Any], exp
     loaded = changed(load(run, changes.get("plugins")), changes)
     task, search = loaded.task, loaded.task.search(loaded.config["search"])
     model = loaded.model.to(_device(loaded.config["trainer"]["accelerator"]))
-    inputs = _inputs(task, input)
-    if explain is not None:
-        inputs = list(inputs)
+    inputs = _inputs(task, input) if explain is None else list(_inputs(task, input))
     count = 0
     with _writer(output) as file, torch.inference_mode():
         write = _FORMATS.get(Path(output).suffix, _Lines)(file)
@@ -65,18 +67,19 @@ def predict_run(run: Path, input: str, output: str, changes: dict[str, Any], exp
     if explain is not None:
         _explain(loaded, model, list(inputs), explain)
     if unread:
-        raise DataError(f"{len(unread)} of {len(unread) + count} images were left out:\n" + "\n".join(unread))
+        told = "\n".join(unread)
+        raise DataError(f"{len(unread)} of {count} images could not be read, and have an empty prediction:\n{told}")
     return count
 
 
 def _explain(loaded: Loaded, model: torch.nn.Module, inputs: list[Any], folder: Path) -> None:
-    """Draw all inputs, some at a time, in folders of their own where there are many."""
+    """Draw all inputs, some at a time; files are named by the inputs' numbers."""
     search = loaded.task.search(loaded.config["search"])
     files = []
     with torch.inference_mode():
         for start in range(0, len(inputs), _DRAWN_TOGETHER):
-            part = folder if len(inputs) <= _DRAWN_TOGETHER else folder / f"from-{start + 1}"
-            files += loaded.task.explain(model, inputs[start : start + _DRAWN_TOGETHER], search, part)
+            part = dict(enumerate(inputs[start : start + _DRAWN_TOGETHER], start))
+            files += loaded.task.explain(model, part, search, folder)
     if not files and inputs:
         raise DataError(
             "there is nothing to draw: this model's attention has no weights, or its decoder pools without attention"
@@ -87,8 +90,12 @@ def _explain(loaded: Loaded, model: torch.nn.Module, inputs: list[Any], folder: 
 def _inputs(task: Task, input: str) -> Iterable[Any]:
     if task.reads == "image":
         return _pictures(input)
-    if input != "-" and (Path(input).is_dir() or not Path(input).exists()):
+    if Path(input).is_dir() and input != "-":
+        raise DataError(f"{input}: is a folder, and this model reads texts: input= names a file with one a line")
+    if input != "-" and not Path(input).exists():
         raise DataError(f"{input}: there is no such file to read inputs from")
+    if Path(input).suffix in _NO_LINES:
+        raise DataError(f"{input}: is no file of texts; predict reads one text a line: write them to a .txt first")
     return _lines(input)
 
 
@@ -98,10 +105,18 @@ def _pictures(input: str) -> list[Picture]:
     path = Path(input)
     if not path.exists():
         raise DataError(f"{input}: there is no such image or folder")
-    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
+    if path.is_file() and path.suffix.lower() not in SUFFIXES:
+        raise DataError(f"{input}: this model reads images: input= names one, or a folder of them")
+    found = path.rglob("*") if path.is_dir() else [path]
+    files = sorted((file for file in found if file.suffix.lower() in SUFFIXES), key=_by_number)
     if not files:
         raise DataError(f"{input}: there is no image in this folder; images end in {' '.join(SUFFIXES)}")
     return [Picture(file, str(file)) for file in files]
+
+
+def _by_number(path: Path) -> list[str | int]:
+    """Numbers in names by their value: 2.jpg before 10.jpg."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", str(path))]
 
 
 class _Lines:

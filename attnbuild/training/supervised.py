@@ -25,7 +25,7 @@ from attnbuild.data.tokenizers.vocabulary import PAD
 from attnbuild.errors import DataError, Problem
 from attnbuild.inputs import Ends, ImageInput, TextInput
 from attnbuild.model import EncoderDecoder, build_model
-from attnbuild.registry import build, lookup
+from attnbuild.registry import build, lookup, names
 from attnbuild.training.lengths import too_low
 from attnbuild.training.task import SPLITS, Prediction, Task
 
@@ -96,16 +96,16 @@ class SupervisedTask(Task):
         """Score the answers to a batch that has texts."""
 
     def draw(
-        self, model: EncoderDecoder, values: Sequence[Any], answers: list[Answer], sources: Tensor, folder: Path
+        self, model: EncoderDecoder, inputs: dict[int, Any], answers: list[Answer], sources: Tensor, folder: Path
     ) -> list[Path]:
         """Draw what the model attended to; the files written, none by default.
 
         Args:
             model: in evaluation mode.
-            values: inputs as a reader gives them.
+            inputs: number -> value as a reader gives it; files are named by the numbers.
             answers: what the model made of them.
             sources: the inputs as one batch, on the model's device.
-            folder: gets the files; there may be files of earlier calls, which are replaced.
+            folder: gets the files.
         """
         return []
 
@@ -134,13 +134,23 @@ class SupervisedTask(Task):
     def check(self) -> list[Problem]:
         task, data = self.config["task"]["type"], self.config["data"]["type"]
         targets = lookup("data", data).targets
+        fitting = "data sets that fit: " + ", ".join(filter(self._fits, names("data")))
         if self.reads not in self.modalities:
             wanted = " or ".join(self.modalities)
-            return [Problem("data.type", f"the sources of {data!r} are {self.reads}, and task {task!r} reads {wanted}")]
+            message = f"the sources of {data!r} are {self.reads}, and task {task!r} reads {wanted}; {fitting}"
+            return [Problem("data.type", message)]
         if self.answers not in targets:
             has = " or ".join(targets)
-            return [Problem("data.type", f"{data!r} has {has} as targets, and task {task!r} needs {self.answers}")]
+            message = f"{data!r} has {has} as targets, and task {task!r} needs {self.answers}; {fitting}"
+            return [Problem("data.type", message)]
+        if self.reads == "text" and self.config["augmentation"]["type"] != "none":
+            return [Problem("augmentation.type", "changes images, and this data is text: set augmentation=none")]
         return []
+
+    def _fits(self, data: str) -> bool:
+        """Whether a reader, as far as is known without its options, has what this task reads and answers."""
+        reader = lookup("data", data)
+        return self.answers in reader.targets and reader.source in self.modalities
 
     def splits(self) -> tuple[str, ...]:
         return self.reader.splits()
@@ -197,8 +207,11 @@ class SupervisedTask(Task):
 
     def train_loader(self, *, rank: int, world_size: int, start_step: int) -> DataLoader[Any]:
         corpus, batch, seed = self.corpora["train"], self.config["batch"], self.config["seed"]
+        # Images whose captions are of one length are alike, and batch norm would see no others: they are drawn at
+        # random, and rows alone are counted.
+        widths = np.ones_like(corpus.widths) if self.reads == "image" else corpus.widths
         sampler = TrainBatches(
-            corpus.widths,
+            widths,
             tokens=batch["tokens"],
             rows=batch["rows"],
             seed=seed,
@@ -277,7 +290,10 @@ class SupervisedTask(Task):
         answers = self.answer(model, batch.source, batch.index, search)
         self.update(metrics, answers, batch)
         rows = zip(batch.index.tolist(), answers, *batch.texts, strict=True)
-        return [Prediction(index, answer.text, source, target, answer.score) for index, answer, source, target in rows]
+        return [
+            Prediction(index, found.text, source, target, found.score, found.n_best)
+            for index, found, source, target in rows
+        ]
 
     @torch.no_grad()
     def predict(self, model: nn.Module, inputs: Iterable[Any], search: Any) -> Iterator[Prediction]:
@@ -287,7 +303,7 @@ class SupervisedTask(Task):
             yield from self._predict_chunk(model, chunk, search)
 
     def _predict_chunk(self, model: EncoderDecoder, chunk: list[tuple[int, Any]], search: Any) -> list[Prediction]:
-        """An empty line has an empty answer, so that lines stay aligned; an unreadable image has none."""
+        """An empty line and an unreadable image have an empty answer, so that lines stay aligned."""
         source, device = self.source_side, self.device_of(model)
         values = {index: self._parsed(given) for index, given in chunk}
         done = {index: Prediction(index, "", source.text(value)) for index, value in values.items() if not value}
@@ -301,7 +317,9 @@ class SupervisedTask(Task):
             for number, found in zip(numbers, answers, strict=True):
                 text = source.text(values[number])
                 done[number] = Prediction(number, found.text, text, score=found.score, n_best=found.n_best)
-        return [done[index] for index, _ in chunk if index in done]
+        for index in values.keys() - done.keys():
+            done[index] = Prediction(index, "", source.text(values[index]))
+        return [done[index] for index, _ in chunk]
 
     def _parsed(self, given: Any) -> Any:
         """A line as a reader would give it; a picture as it is."""
@@ -332,24 +350,23 @@ class SupervisedTask(Task):
     # Pictures of attention
 
     @torch.no_grad()
-    def explain(self, model: nn.Module, inputs: Sequence[Any], search: Any, folder: Path) -> list[Path]:
+    def explain(self, model: nn.Module, inputs: dict[int, Any], search: Any, folder: Path) -> list[Path]:
         assert isinstance(model, EncoderDecoder)
-        values = [value for value in map(self._parsed, inputs) if value]
-        stored = self._encoded(dict(enumerate(values)))
-        values = [values[number] for number in stored]
-        if not values:
+        values = {number: self._parsed(given) for number, given in inputs.items()}
+        stored = self._encoded({number: value for number, value in values.items() if value})
+        if not stored:
             return []
         device = self.device_of(model)
         sources = self.source_side.collate(list(stored.values()), None).to(device)
-        answers = self.answer(model, sources, torch.arange(len(values), device=device), search)
+        answers = self.answer(model, sources, torch.tensor(list(stored), device=device), search)
         folder.mkdir(parents=True, exist_ok=True)
-        return self.draw(model, values, answers, sources, folder)
+        return self.draw(model, {number: values[number] for number in stored}, answers, sources, folder)
 
     def maps(self, model: nn.Module, count: int, folder: Path) -> list[Path]:
         corpus = self.corpora["validation"]
         indices = list(range(min(count, len(corpus))))
         search = self.search(self.config["validation"]["search"])
-        return self.explain(model, self._values(corpus, indices), search, folder)
+        return self.explain(model, dict(zip(indices, self._values(corpus, indices), strict=True)), search, folder)
 
     def _values(self, corpus: Corpus, indices: list[int]) -> list[Any]:
         """Sources of a corpus as inputs to predict from."""
@@ -365,5 +382,5 @@ class SupervisedTask(Task):
 
 def picture_file(folder: Path, number: int, picture: Picture) -> Path:
     """Where the drawing of a picture goes: named as its file is, where it comes from one."""
-    name = f"image-{number}" if not isinstance(picture.data, Path) else f"{number}-{picture.data.stem}"
+    name = f"{number}-{picture.data.stem}" if isinstance(picture.data, Path) else f"{number}"
     return folder / f"{name}.png"

@@ -89,7 +89,7 @@ class Task(ABC):
     """
 
     #: The metric that chooses checkpoints, as "validation/<monitor>"; higher is better.
-    monitor: ClassVar[str] = "bleu"
+    monitor: str = "bleu"
     #: What its decoder gives, as decoders say in ``writes``.
     writes: ClassVar[str] = "text"
     #: What the weights of its losses count, for the speed of training: "tokens", "examples".
@@ -181,7 +181,10 @@ class Task(ABC):
         """Predict a batch of a split with references and update the metrics with the result."""
 
     def baselines(self, split: str) -> dict[str, float]:
-        """What a constant answer reaches, by the metrics' names: what a score is to be held against."""
+        """What a constant answer reaches, by the metrics' names: what a score is to be held against.
+
+        Asked of one process alone: nothing in it may wait for the others.
+        """
         return {}
 
     def report(self, tables: dict[str, Any], folder: Path) -> list[Path]:
@@ -197,11 +200,11 @@ class Task(ABC):
     def predict(self, model: nn.Module, inputs: Iterable[Any], search: Any) -> Iterator[Prediction]:
         """Predict a stream of inputs, lines or ``Picture``s, lazily, in the order in which they came.
 
-        An image that cannot be read is left out, and its error is added to ``unread``.
+        An image that cannot be read has an empty prediction, and its error is added to ``unread``.
         """
 
-    def explain(self, model: nn.Module, inputs: Sequence[Any], search: Any, folder: Path) -> list[Path]:
-        """Predict inputs and draw what the model attended to; the files written, none by default."""
+    def explain(self, model: nn.Module, inputs: dict[int, Any], search: Any, folder: Path) -> list[Path]:
+        """Predict numbered inputs and draw what the model attended to; the files written, none by default."""
         return []
 
     def maps(self, model: nn.Module, count: int, folder: Path) -> list[Path]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -116,18 +116,20 @@ class Captioning(WritingTask):
         """One caption for all images: of the most frequent in training, the one that the monitor likes best here."""
         references = _references(self.corpora[split])
         train = Counter(caption for image in _references(self.corpora["train"]) for caption in image)
-        best: dict[str, float] = {}
-        for caption, _ in train.most_common(_CANDIDATES):
-            metrics = self.metrics()
+
+        def score(caption: str, *names: str) -> dict[str, float]:
+            metrics = {name: metric for name, metric in self.metrics().items() if name in names}
             for metric in metrics.values():
+                metric.distributed_available_fn = _no_others
                 metric.update([caption] * len(references), references)
-            scores = {name: float(metric.compute()) for name, metric in metrics.items()}
-            if not best or scores[self.monitor] > best[self.monitor]:
-                best = scores
-        return best
+            return {name: float(metric.compute()) for name, metric in metrics.items()}
+
+        candidates = [caption for caption, _ in train.most_common(_CANDIDATES)]
+        best = max(candidates, key=lambda caption: score(caption, self.monitor)[self.monitor])
+        return score(best, *self.metrics())
 
     def draw(
-        self, model: EncoderDecoder, values: Sequence[Any], answers: list[Answer], sources: Tensor, folder: Path
+        self, model: EncoderDecoder, inputs: dict[int, Any], answers: list[Answer], sources: Tensor, folder: Path
     ) -> list[Path]:
         """The image with one heatmap for each word (Xu et al. 2015, fig. 3)."""
         from attnbuild.drawing.heatmaps import draw_heatmaps
@@ -136,12 +138,17 @@ class Captioning(WritingTask):
         if weights is None or grid is None:
             return []
         files = []
-        for number, (picture, answer, looked_at) in enumerate(zip(values, answers, weights, strict=True), start=1):
+        for (number, picture), answer, looked_at in zip(inputs.items(), answers, weights, strict=True):
             words, maps = _by_word(self.vocabulary.tokens(answer.tokens), looked_at.mean(axis=0)[:-1])
             path = picture_file(folder, number, picture)
             draw_heatmaps(self.shown(picture), maps.reshape(-1, *grid), words, path, answer.text)
             files.append(path)
         return files
+
+
+def _no_others() -> bool:
+    """For metrics that one process computes while the others do something else: there is nobody to gather from."""
+    return False
 
 
 def _references(corpus: Corpus) -> list[list[str]]:

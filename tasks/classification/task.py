@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from attnbuild.data.batching import Batch
 from attnbuild.data.sides.labels import LabelsSide
 from attnbuild.data.sides.text import TextSide
-from attnbuild.data.tokenizers.vocabulary import EOS, UNK, Vocabulary
+from attnbuild.data.tokenizers.vocabulary import UNK, Vocabulary
 from attnbuild.errors import Problem
 from attnbuild.generation.none import NoSearch
 from attnbuild.model import EncoderDecoder
@@ -45,7 +45,6 @@ class Classification(SupervisedTask):
         mixup: images only: parameter alpha of mixup (Zhang et al. 2018), which trains on mixtures of two; 0 is none.
     """
 
-    monitor = "accuracy"
     writes = "labels"
     unit = "examples"
     answers = "labels"
@@ -62,6 +61,7 @@ class Classification(SupervisedTask):
         mixup: Annotated[float, Ge(0)] = 0.0,
     ) -> None:
         super().__init__(place)
+        self.monitor = "f1_micro" if multi_label else "accuracy"  # to have all labels right is a rough measure
         self.multi_label, self.label_smoothing = multi_label, label_smoothing
         self.class_weights, self.word_dropout, self.mixup = class_weights, word_dropout, mixup
         self._weights: Tensor | None = None
@@ -75,12 +75,10 @@ class Classification(SupervisedTask):
         if self.multi_label and self.class_weights == "balanced":
             message = "'balanced' is for one label an example: leave out task.multi_label, or set 'none'"
             problems.append(Problem("task.class_weights", message))
-        for path, section in (
-            ("search", self.config["search"]),
-            ("validation.search", self.config["validation"]["search"]),
-        ):
+        for path, how in (("search", "search=none"), ("validation.search", "validation.search.type=none")):
+            section = self.config["search"] if path == "search" else self.config["validation"]["search"]
             if section["type"] != "none":
-                problems.append(Problem(f"{path}.type", "labels are not searched for: choose none"))
+                problems.append(Problem(f"{path}.type", f"labels are not searched for: set {how}"))
         return problems
 
     def sides(self, artifacts: Mapping[str, str] | None) -> tuple[Any, LabelsSide]:
@@ -122,8 +120,12 @@ class Classification(SupervisedTask):
         if self.multi_label:
             target = target * (1 - smoothing) + smoothing / 2
             return F.binary_cross_entropy_with_logits(logits, target, reduction="none").sum(dim=1)
-        losses = F.cross_entropy(logits, target, label_smoothing=smoothing, reduction="none")
-        return losses * self._counts(target) if training else losses
+        if not training or self.class_weights == "none":
+            return F.cross_entropy(logits, target, label_smoothing=smoothing, reduction="none")
+        # Of a mixture each label counts by its own weight; for one label the target stays as it is.
+        counts = self._counts(target)
+        shares = target * self._balance(target.device) / counts.unsqueeze(1)
+        return counts * F.cross_entropy(logits, shares, label_smoothing=smoothing, reduction="none")
 
     def _counts(self, target: Tensor) -> Tensor:
         """(B,): how much each example counts in training."""
@@ -132,11 +134,14 @@ class Classification(SupervisedTask):
         return target @ self._balance(target.device)
 
     def _balance(self, device: torch.device) -> Tensor:
-        """(labels,): examples over labels times those of the label, so that the mean over the examples is 1."""
+        """(labels,): examples over labels times those of the label, so that the mean over the examples is 1.
+
+        Labels all of whose examples were left out as too long are none.
+        """
         if self._weights is None:
-            frequency = Counter(self.corpora["train"].texts(range(len(self.corpora["train"])))[1])
-            counts = torch.tensor([frequency[name] for name in self.labels], dtype=torch.float32)
-            self._weights = counts.sum() / (len(counts) * counts)
+            frequency = self._frequencies("train")
+            counts = torch.tensor([frequency[(number,)] for number in range(len(self.labels))], dtype=torch.float32)
+            self._weights = (counts.sum() / (counts.count_nonzero() * counts)).masked_fill(counts == 0, 0.0)
         return self._weights.to(device)
 
     def _right(self, logits: Tensor, target: Tensor) -> Tensor:
@@ -181,10 +186,14 @@ class Classification(SupervisedTask):
             metric.update(probabilities.to(batch.target.device), batch.target.long())
 
     def baselines(self, split: str) -> dict[str, float]:
-        """What the most frequent training label reaches."""
-        train, scored = (self.corpora[name].texts(range(len(self.corpora[name])))[1] for name in ("train", split))
-        constant = Counter(train).most_common(1)[0][0]
-        return {"accuracy": sum(text == constant for text in scored) / len(scored)}
+        """What the most frequent training label, or set of labels, reaches."""
+        (constant, _), scored = self._frequencies("train").most_common(1)[0], self._frequencies(split)
+        return {"accuracy": scored[constant] / scored.total()}
+
+    def _frequencies(self, split: str) -> Counter[tuple[int, ...]]:
+        """How many examples of a split have which label, or set of labels, by their numbers in order."""
+        corpus = self.corpora[split]
+        return Counter(tuple(sorted(set(row.tolist()))) for row in corpus.rows(range(len(corpus)))[1])
 
     # Pictures
 
@@ -202,7 +211,7 @@ class Classification(SupervisedTask):
         return files
 
     def draw(
-        self, model: EncoderDecoder, values: Sequence[Any], answers: list[Answer], sources: Tensor, folder: Path
+        self, model: EncoderDecoder, inputs: dict[int, Any], answers: list[Answer], sources: Tensor, folder: Path
     ) -> list[Path]:
         """The words coloured by what the pooling attended to, or the image under its heatmap."""
         memory = model.encode(sources)
@@ -211,23 +220,22 @@ class Classification(SupervisedTask):
             return []
         looked_at = weights.squeeze(2).float().cpu().numpy()  # (B, heads, S)
         if self.reads == "text":
-            return self._draw_words(values, answers, looked_at, folder)
-        return self._draw_images(values, answers, looked_at.mean(axis=1), memory.grid, folder)
+            return self._draw_words(inputs, answers, looked_at, folder)
+        return self._draw_images(inputs, answers, looked_at.mean(axis=1), memory.grid, folder)
 
-    def _draw_words(self, values: Sequence[Any], answers: list[Answer], weights: Any, folder: Path) -> list[Path]:
+    def _draw_words(self, inputs: dict[int, Any], answers: list[Answer], weights: Any, folder: Path) -> list[Path]:
         from attnbuild.drawing.words import draw_words
 
         files = []
-        stored = self.source_side.encode(values)
-        for number, (ids, answer, looked_at) in enumerate(zip(stored, answers, weights, strict=True), start=1):
-            tokens = self.source_side.vocabulary.tokens([*ids.tolist(), EOS])
+        for (number, value), answer, looked_at in zip(inputs.items(), answers, weights, strict=True):
+            tokens = self.source_side.labels(value)
             files.append(folder / f"text-{number}.png")
             draw_words(tokens, looked_at[:, : len(tokens)], files[-1], _title(answer))
         return files
 
     def _draw_images(
         self,
-        values: Sequence[Any],
+        inputs: dict[int, Any],
         answers: list[Answer],
         weights: Any,
         grid: tuple[int, int] | None,
@@ -238,7 +246,7 @@ class Classification(SupervisedTask):
         if grid is None:
             return []
         files = []
-        for number, (picture, answer, looked_at) in enumerate(zip(values, answers, weights, strict=True), start=1):
+        for (number, picture), answer, looked_at in zip(inputs.items(), answers, weights, strict=True):
             files.append(picture_file(folder, number, picture))
             draw_overlay(self.shown(picture), looked_at.reshape(grid), files[-1], _title(answer))
         return files
@@ -256,7 +264,8 @@ def _drop_words(source: Tensor, chance: float) -> Tensor:
 
 def _mix(source: Tensor, target: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
     """lambda x_i + (1 - lambda) x_j with lambda from Beta(alpha, alpha), one a batch (Zhang et al. 2018)."""
-    share = float(torch.distributions.Beta(alpha, alpha).sample())
+    both = torch.tensor(alpha, dtype=torch.float32)  # in half precision, which may be the default, nothing can be drawn
+    share = float(torch.distributions.Beta(both, both).sample())
     other = torch.randperm(len(source), device=source.device)
     pixels = source.float() / 255 if source.dtype == torch.uint8 else source
     return share * pixels + (1 - share) * pixels[other], share * target + (1 - share) * target[other]

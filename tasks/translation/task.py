@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -62,7 +62,7 @@ class Translation(WritingTask):
             metric.update([answer.text for answer in answers], batch.texts[1])
 
     def draw(
-        self, model: EncoderDecoder, values: Sequence[Any], answers: list[Answer], sources: Tensor, folder: Path
+        self, model: EncoderDecoder, inputs: dict[int, Any], answers: list[Answer], sources: Tensor, folder: Path
     ) -> list[Path]:
         """Which source token each target token looked at (Bahdanau et al. 2015, fig. 3)."""
         from attnbuild.drawing.alignment import draw_alignment
@@ -71,11 +71,10 @@ class Translation(WritingTask):
         if weights is None:
             return []
         files: list[Path] = []
-        rows = zip(self.source_side.encode(values), answers, weights, strict=True)
-        for number, (source, answer, looked_at) in enumerate(rows, start=1):
+        for (number, source), answer, looked_at in zip(inputs.items(), answers, weights, strict=True):
             files += draw_alignment(
                 looked_at,
-                self.source_side.vocabulary.tokens([*source.tolist(), EOS]),
+                self.source_side.labels(source),
                 self.vocabulary.tokens([*answer.tokens, EOS]),
                 folder / f"sentence-{number}.png",
                 title=answer.text,

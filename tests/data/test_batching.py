@@ -217,3 +217,12 @@ def test_a_sampler_can_be_pickled_midway(lengths):
     batches = TrainBatches(lengths, rows=ROWS, tokens=100, seed=1)
     batches.batch(7)
     assert pickle.loads(pickle.dumps(batches)).batch(9) == batches.batch(9)
+
+
+@given(st.integers(1, 300), st.integers(1, 40))
+def test_rows_of_one_width_make_batches_of_one_size(count, rows):
+    batches = TrainBatches(np.ones((count, 2), int), tokens=10**6, rows=rows, seed=1)
+    sizes = [len(batches.batch(number)) for number in range(batches.steps_per_epoch)]
+    assert len(sizes) == -(-count // rows)
+    assert max(sizes) <= rows
+    assert max(sizes) - min(sizes) <= 1

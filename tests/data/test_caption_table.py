@@ -59,6 +59,17 @@ def test_a_column_tells_the_split(reader_of, scenes):
     assert found(reader, "test") == [("c.png", ["a c"])]
 
 
+def test_a_picture_in_two_splits_is_refused(reader_of, scenes):
+    rows = [("a.png", "an a", "train"), ("b.png", "a b", "val"), ("a.png", "one a", "test"), ("b.png", "b", "unused")]
+    lines = "\n".join(",".join(row) for row in rows)
+    (scenes / "all.csv").write_text(f"image,caption,part\n{lines}\n", encoding="utf-8")
+    reader = reader_of(table="all.csv", split="part", train="train", validation="val", test="test")
+    assert found(reader, "validation") == [("b.png", ["a b"])]
+    for split, line, other in (("train", 2, 4), ("test", 4, 2)):
+        with pytest.raises(DataError, match=rf"all\.csv:{line}: 'a.png' is in another split at .*all\.csv:{other}"):
+            found(reader, split)
+
+
 def test_a_table_for_each_split_with_lists_of_captions(reader_of, scenes):
     rows = [{"image": f"{name}.png", "caption": [f"a {name}", f"one {name}", ""]} for name in "abcd"]
     (scenes / "train.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import permutations
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from attnbuild.data.place import TokenizerPlace
 from attnbuild.data.readers.base import Reader
 from attnbuild.data.sides.captions import CaptionsSide
 from attnbuild.data.sides.images import ImageSide
-from attnbuild.data.sides.labels import LabelsSide
+from attnbuild.data.sides.labels import LabelsSide, _order
 from attnbuild.data.sides.text import TextSide
 from attnbuild.data.tokenizers.vocabulary import BOS, EOS, PAD
 from attnbuild.errors import DataError
@@ -138,3 +139,10 @@ def test_an_unseen_label_is_told_with_data_and_split(tmp_path):
     sides = ImageSide(size=6, channels=1, fit="pad"), LabelsSide(["even", "other"])
     with pytest.raises(DataError, match=r"squares, validation: labels that the training data does not have: 'odd'"):
         encode(Squares(4), "validation", sides, cache_dir=tmp_path, max_length=5)
+
+
+def test_labels_have_one_order_whatever_order_they_are_found_in():
+    """Ranks find them in sets, whose order differs from process to process; "nan" compares with no number."""
+    names = ["10", "9", "-1", "nan", "NaN", "inf", "a"]
+    orders = {tuple(sorted(order, key=_order)) for order in permutations(names)}
+    assert orders == {("-1", "9", "10", "inf", "NaN", "a", "nan")}

@@ -107,6 +107,20 @@ def test_labels_are_readable(vocabularies):
         byte.tokens([99999])
 
 
+@pytest.mark.parametrize("name", KINDS)
+def test_labels_of_a_text_are_those_of_its_tokens(name, vocabularies):
+    vocabulary = vocabularies[name]
+    for text in (*LINES[:4], "", "a  b"):
+        (ids,) = vocabulary.encode([text])
+        assert vocabulary.labels(text) == vocabulary.tokens(ids) or UNK in ids
+        assert len(vocabulary.labels(text)) == len(ids)
+
+
+def test_an_unknown_word_shows_as_it_was_written(vocabularies):
+    assert vocabularies["word"].labels("A xyzzy is walking, plugh?")[1] == "▁xyzzy"
+    assert vocabularies["char"].labels("man☃")[-1] == "☃"
+
+
 def test_a_word_is_the_same_at_the_start_of_a_sentence(vocabularies):
     for name in ("bpe", "unigram", "word"):
         start, later = vocabularies[name].encode(["Straße", "die Straße"])

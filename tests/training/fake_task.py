@@ -77,15 +77,18 @@ def pad(rows: Sequence[np.ndarray]) -> torch.Tensor:
 
 
 class FakeModel(nn.Module):
-    def __init__(self, dropout: float) -> None:
+    def __init__(self, dropout: float, running: bool = False) -> None:
         super().__init__()
         self.embedding = nn.Embedding(SIZE, 16)
+        self.running = nn.BatchNorm1d(16) if running else nn.Identity()
         self.norm = nn.LayerNorm(16)
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(16, SIZE)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        return self.output(self.dropout(self.norm(self.embedding(tokens))))
+        embedded = self.embedding(tokens)
+        embedded = self.running(embedded.flatten(0, -2)).view_as(embedded)
+        return self.output(self.dropout(self.norm(embedded)))
 
 
 @register("task", "fake")
@@ -97,6 +100,8 @@ class FakeTask(Task):
         rows: sequences in a batch.
         fail_on_rank: the rank that finds the data unreadable, to see how others take it.
         seconds: how long a training batch takes to load.
+        held_out: examples of validation and test; five make a batch.
+        running: whether the model has running statistics.
     """
 
     monitor = "bleu"
@@ -109,12 +114,15 @@ class FakeTask(Task):
         rows: int = 8,
         fail_on_rank: int = -1,
         seconds: float = 0.0,
+        held_out: int = 21,
+        running: bool = False,
     ) -> None:
         super().__init__(place)
         self.dropout = dropout
         self.rows = rows
         self.fail_on_rank = fail_on_rank
         self.seconds = seconds
+        self.held_out, self.running = held_out, running
         self.vocabulary = ""
 
     def splits(self) -> tuple[str, ...]:
@@ -132,7 +140,7 @@ class FakeTask(Task):
         self.vocabulary = artifacts["tokenizer.json"]
 
     def build_model(self) -> nn.Module:
-        return FakeModel(self.dropout)
+        return FakeModel(self.dropout, self.running)
 
     def train_loader(self, *, rank: int, world_size: int, start_step: int) -> DataLoader[Any]:
         stream = Stream(self.place.config["seed"], start_step, rank, world_size, self.rows * world_size)
@@ -143,7 +151,7 @@ class FakeTask(Task):
         return pad(rows)
 
     def eval_loader(self, split: str, *, rank: int, world_size: int) -> DataLoader[Any]:
-        rows = list(enumerate(make_rows(np.random.default_rng(SPLITS.index(split)), 21)))[rank::world_size]
+        rows = list(enumerate(make_rows(np.random.default_rng(SPLITS.index(split)), self.held_out)))[rank::world_size]
         batches = [rows[start : start + 5] for start in range(0, len(rows), 5)]
         return DataLoader(_Rows(), batch_sampler=batches, collate_fn=lambda rows: rows)
 

@@ -67,6 +67,18 @@ def test_two_processes_train_the_model_of_one(two: Config, run: RunFolder, tmp_p
     assert train(two, alone, [])["metrics"] == pytest.approx(summary["metrics"], rel=1e-4)
 
 
+def test_a_rank_without_validation_examples_is_not_waited_for(two: Config, run: RunFolder) -> None:
+    """The distributed wrapper shares running statistics with the first batch, which one rank does not get."""
+    two["task"] |= {"held_out": 1, "running": True}
+    parent = subprocess.Popen([sys.executable, "-c", PROGRAM, json.dumps(two), run.path])
+    try:
+        assert parent.wait(timeout=90) == 0
+    finally:
+        parent.terminate()
+        parent.wait(timeout=60)
+    assert run.read_summary()["status"] == "ok"
+
+
 def test_a_rank_that_fails_ends_all_with_its_message(two: Config, run: RunFolder) -> None:
     two["task"]["fail_on_rank"] = 1
     with pytest.raises(AttnbuildError, match=r"rank 1: numbers.txt:7: is no number"):

@@ -9,6 +9,7 @@ import pytest
 from attnbuild import ConfigError
 from attnbuild.cli.main import main
 
+CLASSES = ["task=classification", "data=cldr_languages", "encoder=transformer", "decoder.pooling=cls"]
 SMALL = ["data.train=200", "data.validation=8", "data.test=8", "debug=fast", "model.dim=16", "validation.maps=0"]
 
 
@@ -21,6 +22,7 @@ def train(tmp_path: Any, *words: str) -> int:
     [
         (["encoder/attention=cosformer", "encoder.attention.max_len=8"], "encoder.attention.max_len"),
         (["attention=linformer", "attention.max_len=8"], "attention.max_len"),
+        ([*CLASSES, "encoder.class_token=true", "attention=linformer", "attention.max_len=8"], "attention.max_len"),
         (["encoder.positions=learned", "encoder.max_positions=9"], "encoder.max_positions"),
         (["decoder.positions=learned", "decoder.max_positions=30"], "decoder.max_positions"),
     ],

@@ -21,6 +21,8 @@ __all__ = ["CaptionTableReader"]
 #: Picture file name -> where the table has it first, and its captions.
 Captions = dict[str, tuple[str, list[str]]]
 
+_ONE_SPLIT = "a picture belongs to one split"
+
 
 @register("data", "caption_table")
 class CaptionTableReader(SplitReader):
@@ -100,16 +102,23 @@ class CaptionTableReader(SplitReader):
         """The captions of a split's table, or of its part of the table."""
         columns = [self._image, self._caption, *([self._split] if self._split else [])]
         found: Captions = {}
+        elsewhere: dict[str, str] = {}
         for cells, where in read_table(self.stored_files(split)[0], columns, self._format):
-            if self._split and self._split.text(cells, where) != self.stored[split]:
+            name = self._image.text(cells, where)
+            if self._split and (stored := self._split.text(cells, where)) != self.stored[split]:
+                if name and stored in self.stored.values():
+                    elsewhere.setdefault(name, where)
                 continue
-            name, caption = self._image.text(cells, where), self._caption.target(cells, where)
+            caption = self._caption.target(cells, where)
             if not name and not caption:  # an empty line
                 continue
             if not name:
                 raise DataError(f"{where}: column {self._image.name!r} names no picture")
             several = found.setdefault(name, (where, []))[1]
             several += caption if isinstance(caption, list) else [caption or ""]
+        for name, (where, _) in found.items():
+            if name in elsewhere:
+                raise DataError(f"{where}: {name!r} is in another split at {elsewhere[name]}; {_ONE_SPLIT}")
         return found
 
     def _listed(self, split: str, captions: Captions) -> Iterator[str]:
@@ -130,7 +139,7 @@ class CaptionTableReader(SplitReader):
             if name not in captions:
                 raise DataError(f"{path}:{number}: no caption for {name!r} in {self.stored_files(split)[0]}")
             if name in taken:
-                raise DataError(f"{path}:{number}: {name!r} is in {taken[name]} too; a picture belongs to one split")
+                raise DataError(f"{path}:{number}: {name!r} is in {taken[name]} too; {_ONE_SPLIT}")
             names.add(name)
             yield name
 

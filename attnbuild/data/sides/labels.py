@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -101,8 +102,9 @@ def _names(value: Any) -> list[str]:
 
 
 def _order(name: str) -> tuple[int, float, str]:
-    """Numbers by their value, before names."""
+    """Numbers by their value, before names; "nan", which has no place among numbers, is a name."""
     try:
-        return (0, float(name), name)
+        value = float(name)
     except ValueError:
-        return (1, 0.0, name)
+        value = math.nan
+    return (1, 0.0, name) if math.isnan(value) else (0, value, name)

@@ -57,6 +57,11 @@ class TextSide(Side):
     def text(self, value: Text) -> str:
         return value if isinstance(value, str) else PAIR_SEPARATOR.join(value)
 
+    def labels(self, value: Text) -> list[str]:
+        """A readable label for each token that ``collate`` makes of a value."""
+        parts = (value,) if isinstance(value, str) else value
+        return [label for part in parts for label in (*self.vocabulary.labels(part), *self.vocabulary.tokens([EOS]))]
+
     def width(self, stored: np.ndarray) -> int:
         return len(stored) + 1
 

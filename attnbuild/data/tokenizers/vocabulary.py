@@ -50,6 +50,12 @@ class Vocabulary:
         """A readable label for each id: white space shows as ``▁``, part of a character as ``<0xC3>``."""
         return [self._label(int(token)) for token in ids]
 
+    def labels(self, text: str) -> list[str]:
+        """A readable label for each token of a text, as ``tokens`` gives; an unknown one shows as it was written."""
+        coded = self._tokenizer.encode(text, add_special_tokens=False)
+        pairs = zip(coded.ids, coded.offsets, strict=True)
+        return [_written(text, *span) if token == UNK else self._label(token) for token, span in pairs]
+
     def _label(self, token: int) -> str:
         piece = self._tokenizer.id_to_token(token)
         if piece is None:
@@ -96,6 +102,14 @@ def _read_bytes(piece: str) -> str:
         text = ""
     readable = text and _show_spaces(text).isprintable()
     return text if readable else "".join(f"<0x{byte:02X}>" for byte in data)
+
+
+def _written(text: str, first: int, last: int) -> str:
+    """A part of a text as a label: it begins with a space where there is one before it, or none before that."""
+    piece = text[first:last]
+    word = piece.strip()
+    starts = first == 0 or text[first - 1].isspace() or piece[:1].isspace()
+    return f"▁{word}" if starts else word
 
 
 def _show_spaces(text: str) -> str:

@@ -30,7 +30,7 @@ def classification_metrics(labels: int, multi_label: bool) -> dict[str, Metric]:
         multi_label: an example may have several, or none; a label is predicted from a probability above 1/2 on.
 
     Returns:
-        One label each: ``accuracy``, ``top5`` (``topN`` where there are only N < 5 labels: always 1), ``f1_macro``
+        One label each: ``accuracy``, ``top5`` (where there are more than five labels), ``f1_macro``
         (labels that were neither right nor predicted are left out of the mean), ``calibration_error``. Several:
         ``f1_micro``, ``f1_macro``, ``map``, ``exact_match``.
 
@@ -46,10 +46,10 @@ def classification_metrics(labels: int, multi_label: bool) -> dict[str, Metric]:
             "map": MeanAveragePrecision(labels),
             "exact_match": MultilabelExactMatch(labels),
         }
-    top = min(_TOP, labels)
+    top = {f"top{_TOP}": MulticlassAccuracy(labels, top_k=_TOP, average="micro")} if labels > _TOP else {}
     return {
         "accuracy": MulticlassAccuracy(labels, average="micro"),
-        f"top{top}": MulticlassAccuracy(labels, top_k=top, average="micro"),
+        **top,
         "f1_macro": MulticlassF1Score(labels, average="macro"),
         "calibration_error": CalibrationError(labels),
     }

@@ -64,7 +64,7 @@ def test_the_doubly_stochastic_term_is_the_papers(cache: Path, tau: Any, decoder
     model = model_of(task).train()
     batch = next(iter(task.train_loader(rank=0, world_size=1, start_step=0)))
     loss = task.loss(model, batch)
-    weights = model.decode(batch.source, batch.target[:, :-1], need_weights=True).weights
+    weights = model.decode(batch.source, batch.target[:, :-1], need_weights=True).weights.detach()
     expected = 0.0
     for row, target in zip(weights.mean(1), batch.target, strict=True):
         length = int((target[1:] != PAD).sum())
@@ -121,6 +121,19 @@ def test_the_baseline_is_one_training_caption_for_all(task: Captioning) -> None:
     assert scores["bleu4"] == pytest.approx(max(by_hand))
 
 
+def test_the_baseline_waits_for_no_other_process(task: Captioning, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of several processes asks for it, while the others are elsewhere."""
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise AssertionError("gathers")
+
+    monkeypatch.setattr("torchmetrics.metric.jit_distributed_available", lambda: True)
+    monkeypatch.setattr("torchmetrics.metric.gather_all_tensors", fail)
+    with pytest.raises(AssertionError, match="gathers"):
+        task.metrics()["bleu4"].compute()
+    assert task.baselines("test")["bleu4"] > 0
+
+
 def test_a_term_without_a_gradient_is_refused(cache: Path) -> None:
     def messages(attention: str, weight: float) -> list[str]:
         task = task_of(cache, {"attention": load_preset(attention)}, doubly_stochastic=weight)
@@ -139,7 +152,7 @@ def test_a_term_without_a_gradient_is_refused(cache: Path) -> None:
 
 def test_each_image_gets_a_heatmap_for_each_word(task: Captioning, tmp_path: Path) -> None:
     files = task.maps(model_of(task), 2, tmp_path)
-    assert [path.name for path in files] == ["image-1.png", "image-2.png"]
+    assert [path.name for path in files] == ["0.png", "1.png"]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in files)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from attnbuild.data.pictures import Picture
 from attnbuild.data.sides.labels import LabelsSide
 from attnbuild.data.tokenizers.vocabulary import UNK
 from attnbuild.model import EncoderDecoder, check_model
-from attnbuild.tasks.classification.task import Classification
+from attnbuild.tasks.classification.task import Classification, _mix
 from attnbuild.training.task import TaskPlace
 
 BASE = {
@@ -116,6 +118,41 @@ def test_balanced_weights_come_from_the_training_data(texts: Classification) -> 
     assert float(loss.weight) == pytest.approx(5.0)
 
 
+def test_mixtures_are_drawn_where_half_precision_is_the_default() -> None:
+    """As in training with precision bf16-true; and the same ones."""
+    shares = []
+    before = torch.get_default_dtype()
+    for dtype in (torch.float32, torch.bfloat16):
+        torch.manual_seed(0)
+        torch.set_default_dtype(dtype)
+        try:
+            shares.append(_mix(torch.zeros(3, 1, 2, 2), torch.eye(3, dtype=torch.float32), 0.4)[1])
+        finally:
+            torch.set_default_dtype(before)
+    torch.testing.assert_close(*shares)
+
+
+def test_each_label_of_a_mixture_counts_by_its_own_weight() -> None:
+    """The loss of a mixture is the mixture of the losses, smoothed and weighted as they are."""
+    task = task_of(TEXTS, Path(), label_smoothing=0.1, class_weights="balanced")
+    task._sides, task._weights = (None, LabelsSide(["a", "b", "c"])), torch.tensor([5.0, 0.5, 1.0])
+    logits, (first, second) = torch.randn(4, 3), torch.eye(3)[torch.tensor([[0, 1, 2, 0], [1, 0, 0, 0]])]
+    mixed = task._losses(logits, 0.3 * first + 0.7 * second, training=True)
+    apart = [task._losses(logits, target, training=True) for target in (first, second)]
+    torch.testing.assert_close(mixed, 0.3 * apart[0] + 0.7 * apart[1])
+
+
+def test_a_label_without_training_texts_weighs_nothing(tmp_path: Path) -> None:
+    """All of its texts were left out as too long."""
+    long = " ".join(["long"] * 200)
+    rows = ["good,yes", "bad,no", "so bad,no", f"{long},rare"]
+    data = table(tmp_path, "text,label", train=rows, validation=rows)
+    task = task_of({**TEXTS, "data": data}, tmp_path / "cache", class_weights="balanced")
+    task.prepare()
+    torch.testing.assert_close(task._balance(torch.device("cpu")), torch.tensor([3 / 4, 0.0, 3 / 2]))
+    assert task.loss(model_of(task).train(), first_batch(task)).total.isfinite()
+
+
 def test_mixup_mixes_pixels_and_labels_alike(images: Classification, monkeypatch: pytest.MonkeyPatch) -> None:
     model, batch = model_of(images), first_batch(images)
     seen = {}
@@ -135,6 +172,45 @@ def test_mixup_mixes_pixels_and_labels_alike(images: Classification, monkeypatch
     torch.testing.assert_close(total, share * both[0] + (1 - share) * both[1], rtol=1e-3, atol=1e-3)
     assert images.loss(model.eval(), batch).total.isfinite()
     assert seen["source"].dtype == torch.uint8, "nothing is mixed in evaluation"
+
+
+def test_images_are_changed_in_training_alone(images: Classification, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, batch = model_of(images), first_batch(images)
+    seen = []
+    monkeypatch.setattr(model, "decode", lambda source: seen.append(source) or EncoderDecoder.decode(model, source))
+    monkeypatch.setattr(images, "_augmentation", lambda pixels: 1 - pixels.float() / 255)
+    images.loss(model.train(), batch)
+    images.loss(model.eval(), batch)
+    images.evaluate(model, next(iter(images.eval_loader("test", rank=0, world_size=1))), None, {})
+    torch.testing.assert_close(seen[0], 1 - batch.source / 255)
+    assert torch.equal(seen[1], batch.source)
+    assert seen[2].dtype == torch.uint8
+
+
+def test_what_is_drawn_earns_what_the_loss_is_lower_by(texts: Classification, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Example by example, and beside the loss that is reported."""
+    model, batch, rewards = model_of(texts), first_batch(texts), []
+
+    class Drawn:
+        def loss(self, reward: torch.Tensor) -> torch.Tensor:
+            rewards.append(reward)
+            return torch.tensor(3.0)
+
+    decoded = replace(model.decode(batch.source), choices=[Drawn()])
+    monkeypatch.setattr(model, "decode", lambda source: decoded)
+    loss = texts.loss(model.train(), batch)
+    torch.testing.assert_close(rewards[0], -F.cross_entropy(decoded.logits, batch.target, reduction="none"))
+    torch.testing.assert_close(loss.total, -rewards[0].sum())
+    assert loss.unreported == 3.0
+
+
+def test_mean_and_deviation_are_those_of_the_training_images(images: Classification) -> None:
+    pixels = np.stack(images.corpora["train"].rows(range(len(images.corpora["train"])))[0]) / 255
+    assert images.source_side.mean == [pytest.approx(pixels.mean(), abs=1e-5)]
+    assert images.source_side.std == [pytest.approx(pixels.std(), abs=1e-5)]
+    before = images.artifacts()["image.json"]
+    images.prepare(("test",))
+    assert images.artifacts()["image.json"] == before
 
 
 def test_words_are_dropped_in_training_alone(texts: Classification, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,8 +267,14 @@ def test_every_image_is_scored_once_and_the_report_is_drawn(images: Classificati
     assert files[0].read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_baseline_is_the_most_frequent_label(texts: Classification) -> None:
+def test_the_baseline_is_the_most_frequent_label(texts: Classification, tmp_path: Path) -> None:
     assert texts.baselines("test") == {"accuracy": pytest.approx(1 / 3)}
+    rows = [{"text": "a", "label": labels} for labels in (["x", "y"], ["y", "x"], ["z"])]
+    (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    data = {**TEXTS["data"], "root": str(tmp_path), "train": "train.jsonl", "validation": "train.jsonl", "test": None}
+    several = task_of({**TEXTS, "data": data}, tmp_path / "cache", multi_label=True)
+    several.prepare()
+    assert several.baselines("validation") == {"accuracy": pytest.approx(2 / 3)}, "labels have no order"
 
 
 def test_predictions_come_in_order_with_the_probability_of_every_label(texts: Classification) -> None:
@@ -211,7 +293,8 @@ def test_a_damaged_image_is_left_out_and_named(images: Classification, tmp_path:
     (tmp_path / "bad.png").write_bytes(b"no image")
     good = Picture(np.zeros((9, 12), np.uint8), "good")
     found = list(images.predict(model_of(images), [good, Picture(tmp_path / "bad.png", "bad.png"), good], None))
-    assert [prediction.index for prediction in found] == [0, 2]
+    assert [prediction.index for prediction in found] == [0, 1, 2]
+    assert found[1].text == ""
     assert len(images.unread) == 1
     assert "bad.png" in images.unread.pop()
 
@@ -238,8 +321,8 @@ def test_artifacts_restore_the_task(images: Classification, texts: Classificatio
 
 
 def test_explaining_draws_words_and_images(images: Classification, texts: Classification, tmp_path: Path) -> None:
-    files = texts.explain(model_of(texts), ["a good film", "", "so bad"], None, tmp_path / "texts")
-    assert [path.name for path in files] == ["text-1.png", "text-2.png"]
+    files = texts.explain(model_of(texts), {0: "a good film", 1: "", 2: "so bad"}, None, tmp_path / "texts")
+    assert [path.name for path in files] == ["text-0.png", "text-2.png"]
     files += images.maps(model_of(images), 2, tmp_path / "images")
     assert len(files) == 4
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in files)
