@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from attnbuild.errors import AttnbuildError, ConfigError, Problem
@@ -34,16 +34,25 @@ class Size:
 
     Attributes:
         length: tokens of each sentence, source and target.
-        sentences: how many.
+        sentences: how many, or how many images.
         typed: whether the user asked for one of them.
+        image: (height, width) in pixels where the model reads images.
     """
 
     length: int = 64
     sentences: int = 8
     typed: bool = False
+    image: tuple[int, int] | None = None
 
     def __str__(self) -> str:
-        return f"{self.sentences} sentences of {self.length} tokens"
+        if self.image is None:
+            return f"{self.sentences} sentences of {self.length} tokens"
+        return f"{self.sentences} images of {self.image[0]}x{self.image[1]} pixels"
+
+    def of(self, source: Input) -> Size:
+        """The same for a model that reads this."""
+        height, width = getattr(source, "height", None), getattr(source, "width", None)
+        return self if height is None or width is None else replace(self, image=(height, width))
 
 
 def read_size(words: Sequence[str]) -> tuple[Size, list[str]]:
@@ -52,7 +61,7 @@ def read_size(words: Sequence[str]) -> tuple[Size, list[str]]:
     Raises:
         ConfigError: one of them is no positive number.
     """
-    size: dict[str, int] = {}
+    size: dict[str, Any] = {}
     rest, problems = [], []
     for word in words:
         name, _, value = word.partition("=")

@@ -65,6 +65,7 @@ def _print_all(config: dict[str, Any], size: Size) -> None:
     model, ends = assemble(config, "meta")
     print_backends(chosen_backends(model))
     _print_modules(model, ends)
+    size = size.of(ends.source)
     print_cost(count_cost(config, size, _parameters(model)), size)
 
 
@@ -104,7 +105,7 @@ def _print_modules(model: nn.Module, ends: Ends) -> None:
     from attnbuild.cli.tables import console, table
 
     console().print(table(("module", "what it is", "parameters"), _tree(model, "model", 0)))
-    what = f"a vocabulary of {ends.outputs:,}" if ends.writes == "text" else f"{ends.outputs} {ends.writes}"
+    what = f"a vocabulary of {ends.outputs:,}" if ends.writes == "text" else f"{ends.outputs} {ends.writes} assumed"
     print(f"\n{_parameters(model):,} parameters, shared ones counted once, with {what}")
 
 

@@ -4,15 +4,28 @@ from __future__ import annotations
 
 from typing import Any
 
+from attnbuild.errors import ConfigError, Problem
 from attnbuild.training.checkpoint import Loaded, restore_task
 
-__all__ = ["changed", "changed_config"]
+__all__ = ["CHANGEABLE", "changed", "changed_config"]
+
+
+#: What may be otherwise for a model that is trained.
+CHANGEABLE = ("batch", "data", "plugins", "search", "trainer")
 
 
 def changed(loaded: Loaded, changes: dict[str, Any]) -> Loaded:
-    """The same model with another config: other data to read, another search."""
+    """The same model with another config: other data to read, another search.
+
+    Raises:
+        ConfigError: something is to be otherwise that the model was trained with.
+    """
     if not changes:
         return loaded
+    kept = [name for name in changes if name not in CHANGEABLE]
+    if kept:
+        able = ", ".join(CHANGEABLE)
+        raise ConfigError([Problem(name, f"a trained model keeps it; what can be changed: {able}") for name in kept])
     config = changed_config(loaded.config, changes)
     return Loaded(restore_task(config, loaded.task.artifacts()), loaded.model, config)
 

@@ -188,7 +188,8 @@ class _Training:
         for split in ("train", "validation"):
             if split not in task.splits():
                 there = ", ".join(task.splits())
-                raise DataError(f"the data has no split {split!r}, which training needs; it has {there}")
+                way = "; hold some of train out: data.validation=0.1" if split == "validation" else ""
+                raise DataError(f"the data has no split {split!r}, which training needs; it has {there}{way}")
         if self.rank == 0:
             for name, text in task.artifacts().items():
                 self.folder.write_text(name, text)

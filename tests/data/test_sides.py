@@ -92,7 +92,7 @@ def test_several_labels_are_marked():
 
 def test_all_unseen_labels_are_named_with_a_near_one():
     side = LabelsSide.of(["cat", "dog"], multi_label=False)
-    with pytest.raises(DataError, match=r"'catt', 'fish'; did you mean 'cat'"):
+    with pytest.raises(DataError, match=r"'catt' \(example 3\), 'fish' \(example 2\); did you mean 'cat'"):
         side.check(["dog", "fish", "catt", "fish"])
     with pytest.raises(DataError, match=r"task\.multi_label=true"):
         side.check([["cat", "dog"]])
@@ -137,7 +137,9 @@ def test_images_are_stored_as_pixels_with_mean_and_deviation(tmp_path):
 
 def test_an_unseen_label_is_told_with_data_and_split(tmp_path):
     sides = ImageSide(size=6, channels=1, fit="pad"), LabelsSide(["even", "other"])
-    with pytest.raises(DataError, match=r"squares, validation: labels that the training data does not have: 'odd'"):
+    with pytest.raises(
+        DataError, match=r"squares, validation: labels that the training data does not have: 'odd' \(example 2\)"
+    ):
         encode(Squares(4), "validation", sides, cache_dir=tmp_path, max_length=5)
 
 

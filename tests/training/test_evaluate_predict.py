@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from attnbuild.errors import CheckpointError, DataError
+from attnbuild.errors import CheckpointError, ConfigError, DataError
 from attnbuild.training.changes import changed_config
 from attnbuild.training.evaluate import test_run as score_run
 from attnbuild.training.fit import train
@@ -41,6 +41,24 @@ def test_test_gives_what_training_gave(run: RunFolder) -> None:
 def test_test_with_other_settings(run: RunFolder) -> None:
     result = score_run(run.path, {**PLUGINS, "trainer": {"limit_eval_batches": 1}})
     assert result["metrics"] != run.read_summary()["metrics"]
+
+
+def test_what_a_model_was_trained_with_cannot_be_changed(run: RunFolder, tmp_path: Path) -> None:
+    (tmp_path / "in").write_text("1\n")
+    changes = {**PLUGINS, "image": {"size": 8}, "tokenizer": {"type": "word"}}
+    with pytest.raises(ConfigError) as error:
+        predict_run(run.path, str(tmp_path / "in"), "-", changes)
+    assert [problem.path for problem in error.value.problems] == ["image", "tokenizer"]
+    assert "what can be changed: batch, data, plugins, search, trainer" in str(error.value)
+
+
+def test_tables_and_pictures_are_no_lines_of_text(run: RunFolder, tmp_path: Path) -> None:
+    for name in ("in.csv", "in.jsonl", "in.png"):
+        (tmp_path / name).write_text("1\n")
+        with pytest.raises(DataError, match=f"{name}: is no file of texts; predict reads one text a line"):
+            predict_run(run.path, str(tmp_path / name), "-", PLUGINS)
+    with pytest.raises(DataError, match="is a folder, and this model reads texts"):
+        predict_run(run.path, str(tmp_path), "-", PLUGINS)
 
 
 def test_changes_are_merged_and_a_type_replaces() -> None:

@@ -66,17 +66,22 @@ class LabelsSide(Side):
         return {_FILE: json.dumps(kept, ensure_ascii=False, indent=1)}
 
     def check(self, values: Iterable[Any]) -> None:
-        unseen: set[str] = set()
-        for value in values:
+        unseen: dict[str, int] = {}
+        for number, value in enumerate(values, start=1):
             chosen = _names(value)
             if len(chosen) > 1 and not self.multi_label:
                 told = ", ".join(map(repr, chosen))
-                raise DataError(f"an example has the labels {told}: for several labels each, set task.multi_label=true")
-            unseen |= {name for name in chosen if name not in self._numbers}
+                raise DataError(f"example {number} has the labels {told}: for several each, set task.multi_label=true")
+            for name in chosen:
+                if name not in self._numbers:
+                    unseen.setdefault(name, number)
         if unseen:
             hint = did_you_mean(min(unseen), self.names, show=20)
-            told = ", ".join(map(repr, sorted(unseen, key=_order)))
-            raise DataError(f"labels that the training data does not have: {told}; {hint}")
+            told = ", ".join(f"{name!r} (example {unseen[name]})" for name in sorted(unseen, key=_order))
+            raise DataError(
+                f"labels that the training data does not have: {told}; {hint}. Leave those examples out, "
+                "or add some of the kind to the training data"
+            )
 
     def encode(self, values: Sequence[Any]) -> list[np.ndarray]:
         return [np.array([self._numbers[name] for name in _names(value)], np.int32) for value in values]
