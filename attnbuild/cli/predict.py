@@ -17,8 +17,8 @@ attnbuild predict run=DIR input=FILE|DIR|- [output=FILE|-] [explain=true] [OVERR
                      for a model that reads images, an image or a folder of images
   output=FILE        one output a line, in the same order; a name in .jsonl gets scores and alternatives too, one in
                      .csv a table; - (the default) is standard output
-  explain=true       draws what the model attended to, one picture an input, named by its number from 0, in DIR/explained;
-                     explain=FOLDER: there
+  explain=true       draws what the model attended to, one picture an input, named by its number from 0, in
+                     DIR/explained; explain=FOLDER: there
   search=...         another search: search=greedy, search.beam=10"""
 
 
