@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import ModuleType
 
 from attnbuild.errors import ConfigError
 
-__all__ = ["quietly", "reading", "transformers"]
+__all__ = ["quietly", "reading", "require_in_reach", "transformers"]
+
+#: Seconds that the hub has for its answer.
+_PATIENCE = 10.0
 
 
 def transformers(option: str) -> ModuleType:
@@ -26,6 +30,29 @@ def transformers(option: str) -> ModuleType:
         message = "pretrained models need the package transformers: pip install 'attnbuild[hf]'"
         raise ConfigError(message, option) from error
     return transformers
+
+
+def require_in_reach(path: str | None, option: str) -> None:
+    """Ask the hub once for a model that is neither a folder nor in the cache: the library would ask for half a minute.
+
+    Args:
+        path: folder, or name on the hub.
+        option: the config path that holds it.
+
+    Raises:
+        ConfigError: there is no such model, or the hub cannot be reached.
+    """
+    from huggingface_hub import HfApi, try_to_load_from_cache
+
+    if path is None or Path(path).is_dir():
+        return
+    with reading(path, option):
+        if isinstance(try_to_load_from_cache(path, "config.json"), str):
+            return
+        try:
+            HfApi().model_info(path, timeout=_PATIENCE)
+        except Exception as error:  # whatever the library's transport raises
+            raise OSError(error) from error
 
 
 @contextmanager

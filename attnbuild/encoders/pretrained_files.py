@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attnbuild.data.hub import quietly, reading, transformers
+from attnbuild.data.hub import quietly, reading, require_in_reach, transformers
 from attnbuild.errors import ConfigError
 
 __all__ = ["PATH", "TOKENS", "ModelFiles"]
@@ -57,7 +57,9 @@ class ModelFiles:
 
     def _read_config(self) -> Any:
         if self.carried is None:
-            return self.library.AutoConfig.from_pretrained(self.path, trust_remote_code=False)
+            library = self.library
+            require_in_reach(self.path, self.option)
+            return library.AutoConfig.from_pretrained(self.path, trust_remote_code=False)
         own = {name: value for name, value in self.carried.items() if name != TOKENS}
         return self.library.AutoConfig.for_model(**own)
 

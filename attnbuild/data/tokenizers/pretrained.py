@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from tokenizers.trainers import Trainer
 
 from attnbuild.data.cache import content_hash
-from attnbuild.data.hub import reading, transformers
+from attnbuild.data.hub import reading, require_in_reach, transformers
 from attnbuild.data.place import TokenizerPlace
 from attnbuild.data.tokenizers.base import Trainable
 from attnbuild.data.tokenizers.vocabulary import SPECIAL_TOKENS, UNK, Vocabulary
@@ -117,6 +117,7 @@ class PretrainedTokenizer(Trainable):
 def _load(path: str, option: str) -> Any:
     """The tokenizer at a path, as ``transformers`` has it."""
     library = transformers(option)
+    require_in_reach(path, option)
     with reading(path, option):
         tokenizer = library.AutoTokenizer.from_pretrained(path, use_fast=True, trust_remote_code=False)
     if not tokenizer.is_fast:
