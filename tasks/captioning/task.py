@@ -72,13 +72,14 @@ class Captioning(WritingTask):
     def check(self) -> list[Problem]:
         choice = resolve_places(self.config).choices.get(_PLACE)
         problems = super().check()
-        if self.doubly_stochastic and choice is not None:
-            able = choice.spec.capabilities
+        for spec in (choice.spec, *choice.by_layer.values()) if self.doubly_stochastic and choice is not None else ():
+            able = spec.capabilities
             why = (
                 "gives no weights" if able.weights == "none" else "draws its weights" if not able.differentiable else ""
             )
             if why:
-                message = f"needs weights with a gradient, and {choice.preset!r} at {_PLACE} {why}: set it to 0"
+                name = spec.preset or spec.core.name
+                message = f"needs weights with a gradient, and {name!r} at {_PLACE} {why}: set it to 0"
                 problems.append(Problem("task.doubly_stochastic", message))
         return problems
 

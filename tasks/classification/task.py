@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -26,6 +27,8 @@ from attnbuild.training.writing import PLACE
 
 if TYPE_CHECKING:
     from torchmetrics import Metric
+
+    from attnbuild.data.readers.base import Reader
 
 __all__ = ["Classification"]
 
@@ -92,6 +95,12 @@ class Classification(SupervisedTask):
         if artifacts is not None:
             return TextSide(Vocabulary.from_json(artifacts["tokenizer.json"])), labels
         return TextSide(self.vocabularies("source")[0]), labels
+
+    @cached_property
+    def reader(self) -> Reader:
+        reader = super().reader
+        reader.keeps_unlabelled = self.multi_label
+        return reader
 
     # Loss
 

@@ -55,6 +55,8 @@ class Reader(ABC):
         targets: what the target side can serve as: ``text`` (a sentence), ``captions`` (several
             sentences), ``labels`` (one name or several).
         name: how messages call this data, such as ``text en-de``.
+        keeps_unlabelled: whether a row with an empty list of labels is an example, as it is where an example may
+            have any number of labels.
     """
 
     source: ClassVar[Modality] = "text"
@@ -62,6 +64,7 @@ class Reader(ABC):
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.keeps_unlabelled = False
         self._skipped: dict[str, int] = {}
 
     @classmethod
@@ -92,7 +95,7 @@ class Reader(ABC):
         self._require(split)
         kept = skipped = 0
         for row in self.rows(split):
-            example = example_of(row)
+            example = example_of(row, self.keeps_unlabelled)
             if example is None:
                 skipped += 1
             else:
@@ -125,8 +128,13 @@ class Reader(ABC):
             raise DataError(f"{self.name}: has no split {split!r}, only {', '.join(self.splits()) or 'none'}")
 
 
-def example_of(row: Row) -> Example | None:
-    """A row without surrounding white space and empty members; None where a side is empty."""
+def example_of(row: Row, keeps_unlabelled: bool = False) -> Example | None:
+    """A row without surrounding white space and empty members; None where a side is empty.
+
+    Args:
+        row: source and target as stored.
+        keeps_unlabelled: an empty list is a target, of no labels; an empty cell is none.
+    """
     source, target = row
     if isinstance(source, tuple):
         first, second = (text.strip() for text in source)
@@ -137,7 +145,8 @@ def example_of(row: Row) -> Example | None:
         target = [text for text in map(str.strip, target) if text]
     elif target is not None:
         target = target.strip()
-    return {"source": source, "target": target} if source and target else None
+    answered = bool(target) or (keeps_unlabelled and isinstance(target, list))
+    return {"source": source, "target": target} if source and answered and target is not None else None
 
 
 def hash_rows(rows: Iterable[Row]) -> str:

@@ -89,7 +89,9 @@ class SplitReader(Reader):
     @cached_property
     def _last_keys(self) -> dict[str, int]:
         """The largest key of every split that is held out: rows in the order of their keys fill one after the other."""
-        keys = np.fromiter((_key(row) for row in self.stored_rows("train") if example_of(row)), np.uint64)
+        keys = np.fromiter(
+            (_key(row) for row in self.stored_rows("train") if example_of(row, self.keeps_unlabelled)), np.uint64
+        )
         keys.sort()
         last: dict[str, int] = {}
         taken = 0

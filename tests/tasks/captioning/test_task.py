@@ -144,6 +144,10 @@ def test_a_term_without_a_gradient_is_refused(cache: Path) -> None:
     assert "task.doubly_stochastic" in messages("hard", 1.0)[0]
     assert "'hard' at decoder.cross_attention draws its weights" in messages("hard", 1.0)[0]
     assert "gives no weights" in messages("none", 1.0)[0]
+    layers = {**TRANSFORMER, "layers": 2, "cross_attention_by_layer": {1: "hard"}}
+    config = {"decoder": layers, "attention": load_preset("multihead")}
+    (problem,) = task_of(cache, config, doubly_stochastic=1.0).check()
+    assert "'hard' at decoder.cross_attention draws its weights" in problem.message
     text = task_of(cache, {"data": {"type": "cldr"}})
     assert [problem.path for problem in text.check()] == ["data.type"]
     searchless = task_of(cache, {"search": {"type": "none"}})

@@ -231,11 +231,14 @@ def test_words_are_dropped_in_training_alone(texts: Classification, monkeypatch:
 
 def test_several_labels_are_decided_one_by_one(tmp_path: Path) -> None:
     rows = ['{"text": "a b", "label": ["x", "y"]}', '{"text": "b", "label": ["z"]}', '{"text": "c a", "label": ["x"]}']
+    rows += ['{"text": "c", "label": []}', '{"text": "d", "label": null}']  # of none; of what is not known
     (tmp_path / "train.jsonl").write_text("\n".join(rows), encoding="utf-8")
     data = {**TEXTS["data"], "root": str(tmp_path), "train": "train.jsonl", "validation": "train.jsonl", "test": None}
     task = task_of({**TEXTS, "data": data}, tmp_path / "cache", multi_label=True)
     task.prepare()
+    assert sorted(task.corpora["train"].texts(range(4))[1]) == ["", "x", "x\ny", "z"]
     model, batch = model_of(task), first_batch(task)
+    assert sorted(batch.target.sum(dim=1).tolist()) == [0, 1, 1, 2]
     logits = model(batch.source)
     loss = task.loss(model, batch)
     torch.testing.assert_close(loss.total, F.binary_cross_entropy_with_logits(logits, batch.target, reduction="sum"))
