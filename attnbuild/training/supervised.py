@@ -20,14 +20,15 @@ from torch import Tensor, nn
 from attnbuild.data.batching import Batch, EvalBatches, Examples, TrainBatches, example_loader
 from attnbuild.data.place import DataPlace, TokenizerPlace
 from attnbuild.data.sides.images import ImageSide
-from attnbuild.data.sides.text import PAIR_SEPARATOR, TextSide
-from attnbuild.data.tokenizers.vocabulary import PAD
+from attnbuild.data.sides.text import PAIR_SEPARATOR, TOKENIZER_FILE, TextSide
+from attnbuild.data.tokenizers.vocabulary import BOS, EOS, PAD, Vocabulary
 from attnbuild.errors import DataError, Problem
+from attnbuild.generation.base import Search, SearchPlace
 from attnbuild.inputs import Ends, ImageInput, TextInput
 from attnbuild.model import EncoderDecoder, build_model
 from attnbuild.registry import build, lookup, names
 from attnbuild.training.lengths import too_low
-from attnbuild.training.task import SPLITS, Prediction, Task
+from attnbuild.training.task import SPLITS, Prediction, Task, TaskPlace
 
 if TYPE_CHECKING:
     from torch.utils.data import DataLoader
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from attnbuild.data.pictures import Picture
     from attnbuild.data.readers.base import Reader
     from attnbuild.data.sides.base import Side
-    from attnbuild.data.tokenizers.vocabulary import Vocabulary
 
 __all__ = ["Answer", "SupervisedTask", "picture_file"]
 
@@ -76,10 +76,16 @@ class SupervisedTask(Task):
     Attributes:
         answers: what a reader's target must be able to serve as: "text", "captions", "labels".
         modalities: what its sources may be: "text", "image".
+        corpora: the splits that were prepared.
     """
 
     answers: ClassVar[str]
     modalities: ClassVar[tuple[str, ...]] = ("text",)
+
+    def __init__(self, place: TaskPlace) -> None:
+        super().__init__(place)
+        self.corpora: dict[str, Corpus] = {}
+        self._sides: tuple[Any, Any] | None = None
 
     # What each task has of its own
 
@@ -126,23 +132,17 @@ class SupervisedTask(Task):
         """The data set that the config names."""
         return build("data", DataPlace(self.place.cache_dir, self.config["seed"]), self.config["data"], "data")
 
-    @cached_property
-    def corpora(self) -> dict[str, Corpus]:
-        """The splits that were prepared."""
-        return {}
-
     def check(self) -> list[Problem]:
         task, data = self.config["task"]["type"], self.config["data"]["type"]
-        targets = lookup("data", data).targets
-        fitting = "data sets that fit: " + ", ".join(filter(self._fits, names("data")))
+        targets, misfit = lookup("data", data).targets, ""
         if self.reads not in self.modalities:
             wanted = " or ".join(self.modalities)
-            message = f"the sources of {data!r} are {self.reads}, and task {task!r} reads {wanted}; {fitting}"
-            return [Problem("data.type", message)]
-        if self.answers not in targets:
-            has = " or ".join(targets)
-            message = f"{data!r} has {has} as targets, and task {task!r} needs {self.answers}; {fitting}"
-            return [Problem("data.type", message)]
+            misfit = f"the sources of {data!r} are {self.reads}, and task {task!r} reads {wanted}"
+        elif self.answers not in targets:
+            misfit = f"{data!r} has {' or '.join(targets)} as targets, and task {task!r} needs {self.answers}"
+        if misfit:
+            fitting = ", ".join(filter(self._fits, names("data")))
+            return [Problem("data.type", f"{misfit}; data sets that fit: {fitting}")]
         if self.reads == "text" and self.config["augmentation"]["type"] != "none":
             return [Problem("augmentation.type", "changes images, and this data is text: set augmentation=none")]
         return []
@@ -178,6 +178,12 @@ class SupervisedTask(Task):
         tokenizer = build("tokenizer", TokenizerPlace(self.place.cache_dir), self.config["tokenizer"], "tokenizer")
         return train_vocabularies(tokenizer, self.reader, self.place.cache_dir, sides)
 
+    def vocabulary_of(self, side: str, artifacts: Mapping[str, str] | None) -> Vocabulary:
+        """The tokenizer of the one side that is text, for ``sides``."""
+        if artifacts is None:
+            return self.vocabularies(side)[0]
+        return Vocabulary.from_json(artifacts[TOKENIZER_FILE])
+
     def image_side(self, artifacts: Mapping[str, str] | None) -> ImageSide:
         """A source side of images, for ``sides``."""
         return ImageSide(**self.config["image"]) if artifacts is None else ImageSide.from_artifacts(dict(artifacts))
@@ -188,8 +194,6 @@ class SupervisedTask(Task):
 
     def restore(self, artifacts: dict[str, str]) -> None:
         self._sides = self.sides(artifacts)
-
-    _sides: tuple[Any, Any] | None = None
 
     def _both(self) -> tuple[Any, Any]:
         assert self._sides is not None, "prepare() or restore() comes first"
@@ -282,6 +286,13 @@ class SupervisedTask(Task):
         return picture.load(_SHOWN, side.channels, side.fit).transpose(1, 2, 0)
 
     # Answers
+
+    def searches(self) -> dict[str, dict[str, Any]]:
+        """The sections that say how outputs are found, by their paths in the config."""
+        return {"search": self.config["search"], "validation.search": self.config["validation"]["search"]}
+
+    def search(self, section: dict[str, Any]) -> Search:
+        return build("search", SearchPlace(BOS, EOS, PAD), section, "search")
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module, batch: Batch, search: Any, metrics: dict[str, Metric]) -> list[Prediction]:

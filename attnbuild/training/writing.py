@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -15,14 +15,12 @@ from attnbuild.decoders.base import Decoded
 from attnbuild.errors import Problem
 from attnbuild.generation.align import align
 from attnbuild.generation.base import Search, SearchPlace
+from attnbuild.memory import Memory
 from attnbuild.model import EncoderDecoder
-from attnbuild.registry import build
 from attnbuild.training.supervised import Answer, SupervisedTask
 from attnbuild.training.task import Loss, TaskPlace
 
 __all__ = ["WritingTask"]
-
-PLACE = SearchPlace(BOS, EOS, PAD)
 
 
 class WritingTask(SupervisedTask):
@@ -69,11 +67,8 @@ class WritingTask(SupervisedTask):
         """Scalars trained beside the loss, summed over the batch; ``real`` (B, T) are the positions that count."""
         return []
 
-    def search(self, section: dict[str, Any]) -> Search:
-        return build("search", PLACE, section, "search")
-
     def longest_output(self, source: int) -> int:
-        searches = map(self.search, (self.config["search"], self.config["validation"]["search"]))
+        searches = map(self.search, self.searches().values())
         return max(int(source * search.max_length_ratio) + search.max_length_extra for search in searches)
 
     def answer(self, model: EncoderDecoder, source: Tensor, index: Tensor, search: Search) -> list[Answer]:
@@ -86,20 +81,18 @@ class WritingTask(SupervisedTask):
 
     def check(self) -> list[Problem]:
         problems = super().check()
-        for path, section in (
-            ("search", self.config["search"]),
-            ("validation.search", self.config["validation"]["search"]),
-        ):
+        for path, section in self.searches().items():
             if section["type"] == "none":
                 problems.append(
                     Problem(f"{path}.type", "this task writes text, which must be searched for: greedy or beam")
                 )
         return problems
 
-    def attended(self, model: EncoderDecoder, sources: Tensor, answers: list[Answer]) -> list[np.ndarray] | None:
-        """What each answer to a batch looked at: weights (heads, tokens + 1, S), the last row that of the end.
+    def attended(self, model: EncoderDecoder, memory: Memory, answers: list[Answer]) -> list[np.ndarray] | None:
+        """What each answer looked at in the encoded sources: weights (heads, tokens + 1, S), the last of the end.
 
         None where the attention has no weights.
         """
-        weights = align(model.generator, model.encode(sources), [answer.tokens for answer in answers], PLACE)
+        place = SearchPlace(BOS, EOS, PAD)
+        weights = align(model.generator, memory, [answer.tokens for answer in answers], place)
         return None if weights is None else [row.float().cpu().numpy() for row in weights]

@@ -15,7 +15,6 @@ from torch import Tensor
 from attnbuild.data.batching import Batch
 from attnbuild.data.sides.captions import CaptionsSide
 from attnbuild.data.sides.images import ImageSide
-from attnbuild.data.tokenizers.vocabulary import Vocabulary
 from attnbuild.decoders.base import Decoded
 from attnbuild.errors import Problem
 from attnbuild.model import EncoderDecoder
@@ -84,11 +83,7 @@ class Captioning(WritingTask):
         return problems
 
     def sides(self, artifacts: Mapping[str, str] | None) -> tuple[ImageSide, CaptionsSide]:
-        if artifacts is None:
-            (vocabulary,) = self.vocabularies("target")
-        else:
-            vocabulary = Vocabulary.from_json(artifacts["tokenizer.json"])
-        return self.image_side(artifacts), CaptionsSide(vocabulary, begin=True)
+        return self.image_side(artifacts), CaptionsSide(self.vocabulary_of("target", artifacts), begin=True)
 
     def decode(self, model: EncoderDecoder, batch: Batch) -> Decoded:
         source = self.augmented(model, batch.source)
@@ -135,14 +130,15 @@ class Captioning(WritingTask):
         """The image with one heatmap for each word (Xu et al. 2015, fig. 3)."""
         from attnbuild.drawing.heatmaps import draw_heatmaps
 
-        grid, weights = model.encode(sources).grid, self.attended(model, sources, answers)
-        if weights is None or grid is None:
+        memory = model.encode(sources)
+        weights = self.attended(model, memory, answers)
+        if weights is None or memory.grid is None:
             return []
         files = []
         for (number, picture), answer, looked_at in zip(inputs.items(), answers, weights, strict=True):
             words, maps = _by_word(self.vocabulary.tokens(answer.tokens), looked_at.mean(axis=0)[:-1])
             path = picture_file(folder, number, picture)
-            draw_heatmaps(self.shown(picture), maps.reshape(-1, *grid), words, path, answer.text)
+            draw_heatmaps(self.shown(picture), maps.reshape(-1, *memory.grid), words, path, answer.text)
             files.append(path)
         return files
 

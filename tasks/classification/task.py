@@ -16,14 +16,12 @@ from torch import Tensor, nn
 from attnbuild.data.batching import Batch
 from attnbuild.data.sides.labels import LabelsSide
 from attnbuild.data.sides.text import TextSide
-from attnbuild.data.tokenizers.vocabulary import UNK, Vocabulary
+from attnbuild.data.tokenizers.vocabulary import UNK
 from attnbuild.errors import Problem
-from attnbuild.generation.none import NoSearch
 from attnbuild.model import EncoderDecoder
-from attnbuild.registry import build, register
+from attnbuild.registry import register
 from attnbuild.training.supervised import Answer, SupervisedTask, picture_file
 from attnbuild.training.task import Loss, TaskPlace
-from attnbuild.training.writing import PLACE
 
 if TYPE_CHECKING:
     from torchmetrics import Metric
@@ -78,8 +76,8 @@ class Classification(SupervisedTask):
         if self.multi_label and self.class_weights == "balanced":
             message = "'balanced' is for one label an example: leave out task.multi_label, or set 'none'"
             problems.append(Problem("task.class_weights", message))
-        for path, how in (("search", "search=none"), ("validation.search", "validation.search.type=none")):
-            section = self.config["search"] if path == "search" else self.config["validation"]["search"]
+        for path, section in self.searches().items():
+            how = "search=none" if path == "search" else f"{path}.type=none"
             if section["type"] != "none":
                 problems.append(Problem(f"{path}.type", f"labels are not searched for: set {how}"))
         return problems
@@ -92,9 +90,7 @@ class Classification(SupervisedTask):
             labels = LabelsSide.of(values, multi_label=self.multi_label)
         if self.reads == "image":
             return self.image_side(artifacts), labels
-        if artifacts is not None:
-            return TextSide(Vocabulary.from_json(artifacts["tokenizer.json"])), labels
-        return TextSide(self.vocabularies("source")[0]), labels
+        return TextSide(self.vocabulary_of("source", artifacts)), labels
 
     @cached_property
     def reader(self) -> Reader:
@@ -165,9 +161,6 @@ class Classification(SupervisedTask):
     def labels(self) -> list[str]:
         """The names of the labels, in the order of the model's outputs."""
         return self.target_side.names
-
-    def search(self, section: dict[str, Any]) -> NoSearch:
-        return build("search", PLACE, section, "search")
 
     def answer(self, model: EncoderDecoder, source: Tensor, index: Tensor, search: Any) -> list[Answer]:
         logits = model.decode(source).logits.float()

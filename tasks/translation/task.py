@@ -10,7 +10,7 @@ from annotated_types import Interval
 from torch import Tensor
 
 from attnbuild.data.batching import Batch
-from attnbuild.data.sides.text import TextSide
+from attnbuild.data.sides.text import TOKENIZER_FILE, TextSide
 from attnbuild.data.tokenizers.vocabulary import EOS, Vocabulary
 from attnbuild.model import EncoderDecoder
 from attnbuild.registry import register
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Translation"]
 
-_JOINT = "tokenizer.json"
 _APART = ("tokenizer.source.json", "tokenizer.target.json")
 
 
@@ -44,11 +43,11 @@ class Translation(WritingTask):
     def sides(self, artifacts: Mapping[str, str] | None) -> tuple[TextSide, TextSide]:
         if artifacts is None:
             source, target = self.vocabularies("source", "target")
-        elif _JOINT in artifacts:
-            source = target = Vocabulary.from_json(artifacts[_JOINT])
+        elif TOKENIZER_FILE in artifacts:
+            source = target = Vocabulary.from_json(artifacts[TOKENIZER_FILE])
         else:
             source, target = (Vocabulary.from_json(artifacts[file]) for file in _APART)
-        files = (_JOINT, _JOINT) if source is target else _APART
+        files = (TOKENIZER_FILE, TOKENIZER_FILE) if source is target else _APART
         return TextSide(source, file=files[0]), TextSide(target, begin=True, file=files[1])
 
     def metrics(self) -> dict[str, Metric]:
@@ -67,7 +66,7 @@ class Translation(WritingTask):
         """Which source token each target token looked at (Bahdanau et al. 2015, fig. 3)."""
         from attnbuild.drawing.alignment import draw_alignment
 
-        weights = self.attended(model, sources, answers)
+        weights = self.attended(model, model.encode(sources), answers)
         if weights is None:
             return []
         files: list[Path] = []

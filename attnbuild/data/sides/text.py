@@ -20,6 +20,9 @@ Text = str | tuple[str, str]
 #: Between the sentences of a pair, where a person reads or writes them.
 PAIR_SEPARATOR = "\t"
 
+#: Where run folders and checkpoints keep the tokenizer, if there is one.
+TOKENIZER_FILE = "tokenizer.json"
+
 
 class TextSide(Side):
     """A text as its tokens.
@@ -30,7 +33,7 @@ class TextSide(Side):
         file: name of the tokenizer's file in run folders and checkpoints.
     """
 
-    def __init__(self, vocabulary: Vocabulary, *, begin: bool = False, file: str = "tokenizer.json") -> None:
+    def __init__(self, vocabulary: Vocabulary, *, begin: bool = False, file: str = TOKENIZER_FILE) -> None:
         self.vocabulary, self.begin, self.file = vocabulary, begin, file
 
     @property
