@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: help setup demo test test-slow test-gpu check format tables constraints clean
+.PHONY: help setup demo test test-slow test-configs test-gpu test-slurm check format tables constraints clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -31,8 +31,14 @@ test: setup ## the fast tests (under 12 minutes on 2 cores)
 test-slow: setup ## the full product of the laws, and whatever takes minutes
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 -m slow
 
+test-configs: setup ## ten thousand random configs (half an hour): each trains or is refused with advice that helps
+	$(BIN)/python -m pytest -m configs
+
 test-gpu: setup ## what needs a CUDA device
 	$(BIN)/python -m pytest -m gpu
+
+test-slurm: setup ## jobs on a SLURM that the tests start (as root, after apt-get install slurm-wlm munge)
+	$(BIN)/python -m pytest -m slurm
 
 check: setup ## ruff (lint and format), the type checker and the spelling
 	$(BIN)/ruff check .

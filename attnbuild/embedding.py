@@ -75,7 +75,7 @@ class Embedding(nn.Module):
 def sinusoids(positions: Tensor, dim: int) -> Tensor:
     """sin and cos of position x frequency, interleaved (Vaswani et al. 2017, 3.5): (N,) -> (N, dim), fp32."""
     pairs = torch.arange(0, dim, 2, device=positions.device, dtype=torch.float32)
-    angles = positions.float().unsqueeze(1) * torch.exp(pairs * (-math.log(10000.0) / dim))
+    angles = positions.float().unsqueeze(1) * torch.exp(pairs * (-math.log(10000.0) / max(dim, 1)))
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)[:, :dim]
 
 

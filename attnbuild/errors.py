@@ -11,14 +11,18 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from attnbuild.printable import printable
+
 __all__ = [
     "AttnbuildError",
     "CheckpointError",
     "ConfigError",
     "DataError",
+    "OutOfMemory",
     "Problem",
     "did_you_mean",
     "listed",
+    "nearest_divisors",
     "told",
 ]
 
@@ -77,6 +81,12 @@ class CheckpointError(AttnbuildError):
     """A run folder or checkpoint is missing, damaged or does not fit."""
 
 
+class OutOfMemory(AttnbuildError):  # noqa: N818 - it is called so everywhere
+    """A batch did not fit into memory; the message names it and the setting to lower."""
+
+    exit_code = 3
+
+
 def _render(problems: Sequence[Problem]) -> str:
     if len(problems) == 1 and not problems[0].path:
         return problems[0].message
@@ -93,8 +103,8 @@ def _render(problems: Sequence[Problem]) -> str:
 def told(error: AttnbuildError | OSError) -> str:
     """What a user reads of an error, on the terminal and in the log of a run."""
     if isinstance(error, OSError) and error.filename:
-        return f"{error.filename}: {error.strerror}"
-    return str(error)
+        return printable(f"{error.filename}: {error.strerror}")
+    return printable(str(error))
 
 
 def did_you_mean(name: str, known: Iterable[str], show: int = 0) -> str:
@@ -123,6 +133,13 @@ def listed(names: Sequence[str]) -> str:
     if not _is_long(names):
         return f" {', '.join(names)}"
     return "\n" + textwrap.fill(", ".join(names), _WIDTH, break_on_hyphens=False)
+
+
+def nearest_divisors(number: int, whole: int) -> str:
+    """For messages about a number that must divide another: the divisors below and above it, the nearer one first."""
+    divisors = [divisor for divisor in range(1, whole + 1) if whole % divisor == 0]
+    near = [max((d for d in divisors if d < number), default=0), min((d for d in divisors if d > number), default=0)]
+    return " or ".join(str(d) for d in sorted(near, key=lambda d: abs(d - number)) if d)
 
 
 def _is_long(names: Sequence[str]) -> bool:

@@ -204,15 +204,17 @@ def _tie_embeddings(encoder: Encoder, decoder: Generator, tie: str, shared_vocab
         return
     path = "model.tie_embeddings"
     if encoder.embedding is None:
-        raise ConfigError("'all' needs an encoder that embeds tokens; set 'target' or 'none'", path)
+        raise ConfigError("'all' needs an encoder that embeds tokens: choose 'target' or 'none'", path)
     source = encoder.embedding.tokens
     if not shared_vocabulary:
-        raise ConfigError("'all' needs one vocabulary for both sides: set tokenizer.joint=true, or tie 'target'", path)
+        raise ConfigError(
+            "'all' needs one vocabulary for both sides: choose 'target', or set tokenizer.joint=true", path
+        )
     widths = source.embedding_dim, target.embedding_dim
     if widths[0] != widths[1]:
         raise ConfigError(
             f"'all' needs equal widths; encoder.dim is {widths[0]} and decoder.dim {widths[1]}: "
-            "set them equal, or tie 'target'",
+            "choose 'target', or set them equal",
             path,
         )
     target.weight = source.weight

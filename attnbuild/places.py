@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from attnbuild.attention.capabilities import Capabilities
 from attnbuild.attention.place import PlaceKind
 from attnbuild.attention.presets import load_preset, preset_names
 from attnbuild.attention.spec import AttentionSpec
-from attnbuild.errors import ConfigError, Problem
+from attnbuild.errors import ConfigError, Problem, listed
 from attnbuild.registry import KINDS, lookup, options_of
 from attnbuild.sections import INHERIT
 
@@ -126,7 +127,8 @@ class _Resolver:
                 has = ", ".join(path.replace(".", "/") for path in kinds) or "none"
                 self._problem(
                     f"{part}.{name}",
-                    f"{part} {self.config[part].get('type')!r} has no such place for attention; this model has: {has}",
+                    f"{part} {self.config[part].get('type')!r} has no such place for attention; this model has: {has}; "
+                    "leave it out",
                 )
 
     def _choose(self, path: str, kind: PlaceKind) -> None:
@@ -148,22 +150,35 @@ class _Resolver:
         reason = root.capabilities.refusal(kind)
         if reason is None:
             self.root_serves = True
-            spec = AttentionSpec.from_config({**self.root, **own}, path) if own else root
+            spec = self._serving({**self.root, **own}, path, kind) if own else root
             return PlaceChoice(kind, self.root_name, spec, source=path if own else "attention")
         self.refusals[path] = reason
         if self.config.get("strict_places"):
             raise ConfigError(self._refused(path, kind, self.root_name, reason), path)
-        spec = AttentionSpec.from_config({**load_preset(FALLBACK), **own}, path)
+        spec = self._serving({**load_preset(FALLBACK), **own}, path, kind)
         return PlaceChoice(kind, FALLBACK, spec, reason=f"{self.root_name!r} cannot serve here: {reason}", source=path)
 
     def _named(self, path: str, kind: PlaceKind, own: dict[str, Any]) -> PlaceChoice:
         """A preset asked for at this very place: it serves, or it is refused."""
-        spec = AttentionSpec.from_config(own, path)
+        spec = self._serving(own, path, kind)
+        return PlaceChoice(kind, spec.preset or spec.core.name, spec, source=path)
+
+    def _serving(self, options: Mapping[str, Any], path: str, kind: PlaceKind) -> AttentionSpec:
+        """The attention of these options, which must serve; where its preset would, the part that does not is told."""
+        spec = AttentionSpec.from_config(options, path)
         reason = spec.capabilities.refusal(kind)
+        if reason is None:
+            return spec
         name = spec.preset or spec.core.name
-        if reason:
-            raise ConfigError(self._refused(path, kind, name, reason), path)
-        return PlaceChoice(kind, name, spec, source=path)
+        parts = spec.parts.values() if name in presets_that_serve(kind) else ()
+        unable = [part for part in parts if getattr(part.maker, "capabilities", Capabilities()).refusal(kind)]
+        raise ConfigError(
+            [
+                Problem(f"{path}.{part.kind}", f"{part.name!r} cannot serve here: {reason}; leave it out")
+                for part in unable
+            ]
+            or [Problem(path, self._refused(path, kind, name, reason))]
+        )
 
     def _add_layers(self, path: str, kind: PlaceKind, choice: PlaceChoice) -> None:
         part, name = path.split(".")
@@ -178,7 +193,7 @@ class _Resolver:
         for layer, chosen in chosen_by_layer.items():
             where = f"{key}.{layer}"
             if not str(layer).isdigit() or int(layer) >= layers:
-                self._problem(where, f"there is no layer {layer}; layers are 0 to {layers - 1}")
+                self._problem(where, f"there is no layer {layer}; layers are 0 to {layers - 1}: leave it out")
                 continue
             if not isinstance(chosen, str | Mapping):
                 self._problem(where, f"{chosen!r}: expected the name of a preset, or the options of an attention")
@@ -200,7 +215,9 @@ class _Resolver:
         if self.root_serves or not self.refusals or self.places.problems:
             return
         reasons = "; ".join(f"{path.replace('.', '/')}: {reason}" for path, reason in self.refusals.items())
-        self._problem("attention", f"{self.root_name!r} can serve no place of this model ({reasons})")
+        able = presets_that_serve(self.places.choices[min(self.refusals)].kind)
+        advice = f"presets that can:{listed(able)}"
+        self._problem("attention", f"{self.root_name!r} can serve no place of this model ({reasons});\n{advice}")
 
     def _refused(self, path: str, kind: PlaceKind, name: str, reason: str) -> str:
         does = "cross" if kind.cross else "causal" if kind.causal else "self"

@@ -57,6 +57,8 @@ KINDS: dict[str, str | None] = {
     "scheduler": "attnbuild.training.schedulers",
     "callback": "attnbuild.training.callbacks",
     "logger": "attnbuild.training.loggers",
+    "sweeper": "attnbuild.sweeps.sweepers",
+    "launcher": "attnbuild.sweeps.launchers",
     "task": None,
 }
 
@@ -258,11 +260,13 @@ def check_value(annotation: Any, value: Any) -> str | None:
     from pydantic import ValidationError
 
     try:
-        _adapter(annotation).validate_python(value, strict=True)
+        read = _adapter(annotation).validate_python(value, strict=True)
     except ValidationError as error:
         # A union reports one error for each member; said once each, they read as alternatives.
         reasons = dict.fromkeys(item["msg"][0].lower() + item["msg"][1:] for item in error.errors())
         return f"{value!r}: {', or '.join(reasons)}"
+    if type(read) is int and type(value) is not int:  # 1.0 and true equal the literal 1, and are used as none
+        return f"{value!r}: input should be {read}"
     return None
 
 
@@ -270,7 +274,7 @@ def check_value(annotation: Any, value: Any) -> str | None:
 def _adapter(annotation: Any) -> Any:
     from pydantic import ConfigDict, TypeAdapter
 
-    return TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True))
+    return TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False))
 
 
 def build(kind: str, place: Any, config: Mapping[str, Any], path: str = "") -> Any:

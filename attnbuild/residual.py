@@ -76,6 +76,6 @@ def require_width(attention: AttentionBlock, dim: int) -> AttentionBlock:
         raise ConfigError(
             f"without projections the output keeps the memory's width {attention.out_dim}, and the residual here is "
             f"{dim} wide: set equal dims, or projections=all",
-            attention.place.name,
+            f"{attention.spec.path}.projections",
         )
     return attention

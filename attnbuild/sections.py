@@ -10,11 +10,27 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Lt
 
-__all__ = ["INHERIT", "SECTIONS", "Batch", "Image", "Model", "Paths", "Settings", "Trainer", "Validation"]
+__all__ = [
+    "INHERIT",
+    "OF_SWEEPS",
+    "SECTIONS",
+    "Batch",
+    "Image",
+    "Model",
+    "Paths",
+    "Settings",
+    "Sweep",
+    "Trainer",
+    "Validation",
+    "of_one_run",
+]
 
 
 #: The preset of a place that follows ``attention=``.
 INHERIT = "inherit"
+
+#: Sections that are about the jobs of a sweep; no run has them.
+OF_SWEEPS = ("sweep", "sweeper", "launcher")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,12 +108,14 @@ class Trainer:
     Args:
         accelerator: kind of device.
         devices: how many devices on each machine, or auto.
+        num_nodes: how many machines.
         strategy: how several devices share the work, as Lightning names it.
         precision: of the arithmetic, as Lightning names it.
         max_steps: optimiser steps.
         max_minutes: wall-clock limit; null is none.
         accumulate: batches whose gradients are summed for one optimiser step.
         clip: largest norm of the gradient; null does not clip.
+        on_nan: what becomes of an update whose loss or gradient is no finite number: stop the run, or skip it.
         log_every: optimiser steps from one point of the curves to the next.
         threads: CPU threads of each process; null leaves it to torch.
         limit_eval_batches: batches of validation and test; null is all of them.
@@ -107,12 +125,14 @@ class Trainer:
 
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"]
     devices: Annotated[int, Ge(1)] | Literal["auto"]
+    num_nodes: Annotated[int, Ge(1)] = 1
     strategy: str
     precision: Literal["32-true", "bf16-mixed", "16-mixed", "bf16-true", "64-true"]
     max_steps: Annotated[int, Ge(1)]
     max_minutes: Annotated[float, Gt(0)] | None
     accumulate: Annotated[int, Ge(1)]
     clip: Annotated[float, Gt(0)] | None
+    on_nan: Literal["stop", "skip"] = "stop"
     log_every: Annotated[int, Ge(1)]
     threads: Annotated[int, Ge(1)] | None
     limit_eval_batches: Annotated[int, Ge(1)] | None
@@ -131,6 +151,23 @@ class Paths:
 
     outputs: str
     run: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """What `-m` does with its jobs.
+
+    Args:
+        name: folder of the sweep below sweeps/; null names it after what is swept over.
+        on_failure: whether jobs are still started after one failed: continue or stop.
+        invalid: what is done about combinations that cannot work: refuse the sweep, or skip them.
+        space: what is swept over, beside what is typed: key -> values, or {values, when}.
+    """
+
+    name: str | None
+    on_failure: Literal["continue", "stop"]
+    invalid: Literal["refuse", "skip"]
+    space: dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,4 +199,10 @@ SECTIONS: dict[str, type] = {
     "image": Image,
     "trainer": Trainer,
     "paths": Paths,
+    "sweep": Sweep,
 }
+
+
+def of_one_run(config: dict[str, Any]) -> dict[str, Any]:
+    """A config without what is about the jobs of a sweep."""
+    return {name: section for name, section in config.items() if name not in OF_SWEEPS}

@@ -17,7 +17,7 @@ import json
 import random
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -169,8 +169,9 @@ def main() -> None:
     parser.add_argument("runs", type=Path)
     parser.add_argument("groups", nargs="*", choices=[[], *GROUPS], default=[])
     parser.add_argument("--at-once", type=int, default=AT_ONCE, help="so many runs side by side")
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, choices=SEEDS, help="of these seeds alone")
     given = parser.parse_args()
-    jobs = list(all_runs(given.runs, given.groups or list(GROUPS)))
+    jobs = list(all_runs(given.runs, given.groups or list(GROUPS), given.seeds))
     if given.action == "train":
         if "long" in (given.groups or GROUPS):
             join_news(given.runs / "joined_news")
@@ -179,10 +180,10 @@ def main() -> None:
         write(jobs)
 
 
-def all_runs(folder: Path, groups: list[str]) -> Iterator[tuple[str, str, int, Run]]:
+def all_runs(folder: Path, groups: Iterable[str], seeds: Iterable[int]) -> Iterator[tuple[str, str, int, Run]]:
     """Group, variant, seed and run; all of a seed before the next. What several groups show is run once."""
     known: dict[tuple[str, ...], Run] = {}
-    for seed in SEEDS:
+    for seed in seeds:
         for name in groups:
             for variant, more in GROUPS[name].variants.items():
                 words = (*COMMON, *GROUPS[name].words, *more, f"seed={seed}")

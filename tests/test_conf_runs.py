@@ -46,6 +46,10 @@ REAL = ("ag_news", "cifar10", "sst2", "trec", "ucm_captions")
 ELSEWHERE = {
     "trainer/gpu": "needs a GPU: tests/test_gpu.py",
     "trainer/ddp": "needs a GPU: tests/test_gpu.py",
+    **dict.fromkeys(("sweeper/grid", "sweeper/random", "sweeper/optuna", "launcher/local"), "sweeps: tests/sweeps"),
+    "launcher/slurm": "a cluster: tests/slurm",
+    **{f"sweep/{path.stem}": "sweeps: tests/sweeps" for path in (conf_dir() / "sweep").glob("*.yaml")},
+    "trainer/fsdp": "several processes: tests/training/test_sharding.py",
     "trainer/ddp_sim": "two processes: tests/e2e",
     "data/text": "needs the user's files: tests/test_docs.py",
     "data/table": "needs the user's files: tests/test_docs.py",

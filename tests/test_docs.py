@@ -26,6 +26,8 @@ from attnbuild.cli.check import check_config
 from attnbuild.cli.compose import compose, open_loader, resolve
 from attnbuild.cli.main import main
 from attnbuild.cli.names import check_names
+from attnbuild.sweeps.launchers import local
+from tests.forked import fork_job
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
@@ -123,6 +125,7 @@ def test_commands_run(
     # The next page may bring a plugin of the same name.
     for plugin in ("my_scores", "my_tagging"):
         sys.modules.pop(plugin, None)
+    monkeypatch.setattr(local, "start", fork_job)
     if "ATTNBUILD_DATA" not in os.environ and is_reachable("multi30k"):
         monkeypatch.setenv("ATTNBUILD_DATA", str(ROOT.parent / "shared" / "data"))
     said = ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from attnbuild.errors import ConfigError, DataError, did_you_mean, listed, told
+from attnbuild.errors import ConfigError, DataError, did_you_mean, listed, nearest_divisors, told
 
 MANY = [f"preset_{number:02d}" for number in range(40)] + ["bahdanau", "window"]
 
@@ -52,3 +52,10 @@ def test_lines_of_a_message_stand_below_each_other() -> None:
 )
 def test_told(error: DataError | OSError, line: str) -> None:
     assert told(error) == line
+
+
+@pytest.mark.parametrize(
+    ("number", "whole", "near"), [(3, 16, "2 or 4"), (5, 16, "4 or 8"), (4, 2, "2"), (4, 1, "1"), (6, 7, "7 or 1")]
+)
+def test_the_nearest_divisors_come_nearer_first(number: int, whole: int, near: str) -> None:
+    assert nearest_divisors(number, whole) == near

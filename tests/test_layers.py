@@ -28,6 +28,7 @@ FLOORS = {
     "attnbuild.places": 3,
     "attnbuild.model": 3,
     "attnbuild.training": 3,
+    "attnbuild.sweeps": 4,
     "attnbuild.tasks": 4,
     "attnbuild.cli": 5,
     "attnbuild.__main__": 5,

@@ -89,7 +89,7 @@ def test_layers_may_differ() -> None:
          "encoder.attention_by_layer.0", "did you mean 'window'"),
         ({"decoder": {"self_attention_by_layer": {0: "none"}}},
          "decoder.self_attention_by_layer.0", "'none' cannot serve here"),
-        ({"attention": {"heads": 3}}, "attention.heads", "3 heads do not divide the width 16 (at encoder.attention)"),
+        ({"attention": {"heads": 3}}, "attention.heads", "3 heads do not divide the width 16: choose 2 or 4 (at encoder.attention)"),
         ({"attention": {"windw": 3}}, "attention.windw", "unknown option of preset 'multihead'"),
         ({"decoder": {"cross_attention": {"preset": "inherit", "heads": 5}}},
          "decoder.cross_attention.heads", "5 heads do not divide the width 16"),
@@ -100,7 +100,7 @@ def test_layers_may_differ() -> None:
         ({"encoder": {"attention_by_layer": {0: None}}},
          "encoder.attention_by_layer.0", "None: expected the name of a preset"),
         ({"encoder": {"attention_by_layer": {1: {"heads": 3}}}},
-         "encoder.attention_by_layer.1.heads", "3 heads do not divide the width 16 (at encoder.attention)"),
+         "encoder.attention_by_layer.1.heads", "3 heads do not divide the width 16: choose 2 or 4 (at encoder.attention)"),
         ({"encoder": {"layers": "x", "attention_by_layer": {1: "window"}}},
          "encoder.layers", "'x': input should be a valid integer"),
         ({"encoder": {"attention": "window"}},
@@ -151,7 +151,7 @@ def test_raw_values_of_another_width_do_not_fit_a_residual() -> None:
     given = config("bahdanau")
     given["decoder"]["dim"] = 8
     ((path, message),) = problems(given)
-    assert path == "decoder.cross_attention"
+    assert path == "attention.projections"
     assert "keeps the memory's width 16, and the residual here is 8 wide" in message
 
 
@@ -168,3 +168,26 @@ def test_widths_that_do_not_fit_are_told_for_all_places_and_once_an_option() -> 
     given["encoder"]["attention"] = {"preset": "inherit", "heads": 3}
     given["attention"]["heads"] = 5
     assert [path for path, _ in problems(given)] == ["encoder.attention.heads", "attention.heads"]
+
+
+def test_a_part_that_cannot_serve_is_told_where_the_preset_could() -> None:
+    for given in (config("dot"), config()):
+        given["decoder"]["cross_attention"] = {"position": "relative"}
+        ((path, message),) = problems(given)
+        assert path == "decoder.cross_attention.position"
+        assert message.startswith("'relative' cannot serve here: ")
+        assert message.endswith("leave it out")
+
+
+def test_raw_values_of_one_layer_are_told_at_that_layer() -> None:
+    given = config()
+    given["decoder"] |= {"dim": 8, "cross_attention_by_layer": {1: "bahdanau"}}
+    ((path, _),) = problems(given)
+    assert path == "decoder.cross_attention_by_layer.1.projections"
+
+
+def test_an_attention_that_serves_nowhere_is_refused_with_those_that_do() -> None:
+    ((_, message),) = problems(config("window", encoder="rnn", decoder="rnn"))
+    able = message.rpartition("presets that can:")[2].replace(",", " ").split()
+    assert "bahdanau" in able
+    assert "window" not in able

@@ -198,3 +198,17 @@ def test_every_part_has_a_summary_and_help_for_each_option() -> None:
             assert summary_of(part), f"{kind} {name} has no summary"
             for option in options_of(part).values():
                 assert option.help, f"{kind} {name}: option {option.name} has no help"
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "words"),
+    [
+        (Literal[1, 3], 1.0, "1.0: input should be 1"),
+        (Literal[1, 3], True, "True: input should be 1"),
+        (Annotated[float, Ge(0)], float("inf"), "inf: input should be a finite number"),
+    ],
+)
+def test_values_that_only_look_right_are_refused(annotation: Any, value: Any, words: str) -> None:
+    """They pass for what they equal, and fail where they are used."""
+    assert registry.check_value(annotation, value) == words
+    assert registry.check_value(annotation, 1) is None

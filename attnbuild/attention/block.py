@@ -12,7 +12,7 @@ from attnbuild.attention.parts import CorePlace, Parts
 from attnbuild.attention.place import HeadPlace, Place
 from attnbuild.attention.spec import AttentionSpec
 from attnbuild.attention.state import State, decoded
-from attnbuild.errors import ConfigError, DataError
+from attnbuild.errors import ConfigError, DataError, nearest_divisors
 from attnbuild.memory import Memory, masked_mean
 
 __all__ = ["AttentionBlock"]
@@ -59,7 +59,7 @@ class AttentionBlock(nn.Module):
         if projections == "all" and not getattr(self.spec.core.maker, "reads_query", True):
             raise ConfigError(
                 f"the core {self.spec.core.name!r} reads neither query nor key, so their projections would never "
-                "learn: set projections=none and heads=1",
+                "learn: set projections=none and heads=1 and kv_heads=null",
                 f"{self.place.name}.projections",
             )
         if projections == "none" and getattr(self.spec.core.maker, "owns_projections", False):
@@ -69,14 +69,21 @@ class AttentionBlock(nn.Module):
                 f"{self.place.name}.projections",
             )
         if projections == "none" and (self.heads, self.kv_heads) != (1, 1):
-            raise ConfigError("without projections there is one head: set heads=1, or projections=all", self.place.name)
+            raise ConfigError(
+                "without projections there is one head: set heads=1 and kv_heads=null, or projections=all",
+                f"{self.place.name}.heads",
+            )
         if self.place.dim % self.heads:
             raise ConfigError(
-                f"{self.heads} heads do not divide the width {self.place.dim}", f"{self.place.name}.heads"
+                f"{self.heads} heads do not divide the width {self.place.dim}: "
+                f"choose {nearest_divisors(self.heads, self.place.dim)}",
+                f"{self.place.name}.heads",
             )
         if self.heads % self.kv_heads:
             raise ConfigError(
-                f"{self.kv_heads} key heads do not divide {self.heads} heads", f"{self.place.name}.kv_heads"
+                f"{self.kv_heads} key heads do not divide {self.heads} heads: "
+                f"choose {nearest_divisors(self.kv_heads, self.heads)}",
+                f"{self.place.name}.kv_heads",
             )
 
     def _build_core(self, query_dim: int, key_dim: int) -> tuple[Core, int | None]:

@@ -141,6 +141,8 @@ class _Reader:
             for _, options in homes:
                 options[name] = value
             return
+        if self.preset in preset_names() and load_preset(self.preset).get(name) == value:
+            return  # the preset's own word for a part that another one was put in the place of
         known = {option for declared, _ in self._homes(spec) for option in declared} | set(spec.parts) | {"type"}
         advice = _owner_elsewhere(name, spec) or did_you_mean(name, known)
         self._problem(name, f"unknown option of {self.owner}; {advice}")
@@ -158,7 +160,7 @@ class _Reader:
                 self._problem(
                     "position",
                     f"{position.name!r} turns a product of query and key, and the score {score.name!r} is none; "
-                    f"use a score of {', '.join(dot_like)}, or position alibi",
+                    f"set score={' | '.join(dot_like)}, or position=alibi",
                 )
 
     def _problem(self, key: str, message: str) -> None:

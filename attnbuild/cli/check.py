@@ -11,9 +11,9 @@ from typing import Any
 
 from attnbuild.errors import ConfigError, Problem, did_you_mean
 from attnbuild.registry import check_options, check_part, load_plugins, options_of
-from attnbuild.sections import SECTIONS, Settings
+from attnbuild.sections import OF_SWEEPS, SECTIONS, Settings
 
-__all__ = ["check_config", "require_right"]
+__all__ = ["check_config", "check_sweep", "require_right"]
 
 #: Path of a section -> kind of the part that its ``type`` names.
 _PARTS = {
@@ -25,6 +25,8 @@ _PARTS = {
     "scheduler": "scheduler",
     "search": "search",
     "validation.search": "search",
+    "sweeper": "sweeper",
+    "launcher": "launcher",
 }
 
 #: Sections that hold any number of parts by name.
@@ -60,13 +62,19 @@ def check_config(config: dict[str, Any]) -> list[Problem]:
             return problems + list(error.problems)  # the parts that it registers cannot be judged
     for path, kind in _PARTS.items():
         section = _at(config, path)
-        if path.partition(".")[0] not in broken:
+        if path.partition(".")[0] not in broken and (section is not None or path not in OF_SWEEPS):
             problems += check_part(kind, section, path)
     for key, kind in _PARTS_BY_NAME.items():
         if key not in broken:
             for name, options in config[key].items():
                 problems += _check_named(kind, str(name), options, f"{key}.{name}")
     return problems + _check_together(config, broken, whole=not problems)
+
+
+def check_sweep(config: Mapping[str, Any]) -> list[Problem]:
+    """What is wrong with the sections that are about the jobs of a sweep."""
+    problems = check_options(SECTIONS["sweep"], config["sweep"], "sweep", "section 'sweep'")
+    return problems + [problem for name in ("sweeper", "launcher") for problem in check_part(name, config[name], name)]
 
 
 def _check_together(config: dict[str, Any], broken: set[str], whole: bool) -> list[Problem]:
@@ -106,7 +114,7 @@ def _check_top_level(config: Mapping[str, Any]) -> list[Problem]:
     ]
     values = {key: value for key, value in config.items() if key in settings}
     problems += check_options(Settings, values, "", "the config")
-    for key in sorted(sections):
+    for key in sorted(sections - {name for name in OF_SWEEPS if name not in config}):
         if not isinstance(config.get(key), dict):
             problems.append(Problem(key, f"{config.get(key)!r}: expected a section of options"))
         elif key in SECTIONS:

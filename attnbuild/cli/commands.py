@@ -12,4 +12,5 @@ COMMANDS = {
     "list": ("attnbuild.cli.listing", "what there is to choose: [KIND] [GLOB] [--json]"),
     "show": ("attnbuild.cli.show", "what overrides compose to: config, places, modules, parameters, cost"),
     "bench": ("attnbuild.cli.bench", "time and memory of attentions against length: attention=... lengths=..."),
+    "report": ("attnbuild.cli.report", "compare the jobs of a sweep, or any runs, in one page: DIR [output=DIR]"),
 }

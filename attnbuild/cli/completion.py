@@ -45,6 +45,8 @@ def _query(words: Sequence[str], line: str) -> None:
     elif command == "bench":
         typed.remove(command)
         _complete_bench(words, typed, begun)
+    elif command == "report":
+        print(" ".join(word for word in ("output=",) if word.startswith(begun)))
     elif command in COMMANDS:
         own = [word for word in _WORDS.get(command, []) if word.startswith(begun)]
         if own:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra import version
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
+from hydra.plugins.config_source import ConfigResult, ConfigSource
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
@@ -23,6 +26,7 @@ from attnbuild.cli.translate import translated
 from attnbuild.errors import ConfigError
 from attnbuild.paths import conf_dir
 from attnbuild.sections import INHERIT
+from attnbuild.yaml_files import check_yaml
 
 __all__ = ["CONFIG_NAME", "VERSION_BASE", "compose", "open_loader", "resolve", "resolve_alone"]
 
@@ -53,9 +57,25 @@ def open_loader(config_dir: str | None = None, typed: Sequence[str] = ()) -> Ite
         search_path.prepend("hydra.searchpath", folder, SearchPathQuery(provider="schema"))
     GlobalHydra.instance().clear()
     try:
-        yield Hydra.create_main_hydra2("train", search_path).config_loader
+        loader = Hydra.create_main_hydra2("train", search_path).config_loader
+        for source in loader.get_sources():
+            if source.scheme() == "file" and source.provider != "main":
+                source.load_config = partial(_load_tame, source, source.load_config)  # type: ignore[method-assign]
+        yield loader
     finally:
         GlobalHydra.instance().clear()
+
+
+def _load_tame(source: ConfigSource, load: Callable[[str], ConfigResult], config_path: str) -> ConfigResult:
+    """Read a user's config file, unless it would unfold without end: OmegaConf copies what an alias names."""
+    file = Path(source.path, f"{config_path.removesuffix('.yaml')}.yaml")
+    try:
+        with suppress(yaml.YAMLError):  # reading it below says where
+            if file.is_file():
+                check_yaml(file)
+    except ValueError as error:
+        raise ConfigError(f"cannot be read: {error}", str(file)) from error
+    return load(config_path)
 
 
 def compose(

@@ -1,7 +1,7 @@
 """``attnbuild COMMAND ...``: find the command, run it, turn what goes wrong into a line and an exit code.
 
-Exit codes: 0 done; 2 the config or the command line is wrong; 1 anything else the user can mend;
-130 interrupted by Ctrl-C.
+Exit codes: 0 done; 2 the config or the command line is wrong; 3 out of memory; 1 anything else the user
+can mend; 130 interrupted by Ctrl-C.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ Nothing here needs torch. Options and their values are round 2, ``check.py``.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -64,9 +65,17 @@ def _walk(sources: Sequence[ConfigSource], parent: str) -> Iterator[tuple[str, l
     here = [source for source in sources if source.available() and source.is_group(parent)]
     for name in sorted({name for source in here for name in source.list(parent, ObjectType.GROUP)}):
         group = f"{parent}/{name}" if parent else name
+        if any(_is_loop(source.path, parent, group) for source in here):
+            continue
         listed = [source.list(group, ObjectType.CONFIG) for source in sources if source.is_group(group)]
         yield group, sorted({choice for choices in listed for choice in choices})
         yield from _walk(sources, group)
+
+
+def _is_loop(folder: str, parent: str, group: str) -> bool:
+    """Whether a group's folder is a link to one around it."""
+    outer, inner = (os.path.realpath(os.path.join(folder, name)) for name in (parent, group))
+    return os.path.commonpath([outer, inner]) == inner
 
 
 def check_names(loader: ConfigLoader, typed: Sequence[str], multirun: bool = False, alone: bool = False) -> list[str]:

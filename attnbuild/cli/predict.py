@@ -14,7 +14,8 @@ attnbuild predict run=DIR input=FILE|DIR|- [output=FILE|-] [explain=true] [OVERR
 
   run=DIR            a run folder, or one of its checkpoints
   input=FILE         one text a line (two with a tab between them, for a model of pairs); - is standard input;
-                     for a model that reads images, an image or a folder of images
+                     for a model that reads images, an image or a folder of images; for either a table (csv, tsv,
+                     jsonl, parquet): data.source=COLUMN, for a model of pairs data.pair=COLUMN too
   output=FILE        one output a line, in the same order; a name in .jsonl gets scores and alternatives too, one in
                      .csv a table; - (the default) is standard output
   explain=true       draws what the model attended to, one picture an input, named by its number from 0, in

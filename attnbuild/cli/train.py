@@ -1,15 +1,15 @@
-"""``attnbuild train``: check everything, then let Hydra run the job, or a sweep of jobs."""
+"""``attnbuild train``: check everything, then let Hydra run the job; sweeps are ``cli/sweep.py``."""
 
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -23,63 +23,85 @@ from attnbuild.cli.overrides import as_typed
 from attnbuild.cli.translate import translated
 from attnbuild.errors import AttnbuildError
 from attnbuild.paths import conf_dir
+from attnbuild.sections import of_one_run
+from attnbuild.training.distributed import check_started
 from attnbuild.training.run import RunFolder
+from attnbuild.training.world import World, current, refuse_jobs
 
 __all__ = ["job", "run"]
-
-log = logging.getLogger(__name__)
 
 
 def run(words: Sequence[str]) -> int:
     """Run the command; what Hydra users know (``--cfg``, ``--info``, ``-m``, ...) works as they know it.
 
     Raises:
-        ConfigError: the overrides cannot work. For a single run, this comes before its folder is made.
+        ConfigError: the overrides cannot work. This comes before any folder is made.
     """
+    world = current()
+    if world.size == 1:
+        return _run(words, world)
+    from attnbuild.training.handover import lead, leave
+
+    if world.rank:
+        from attnbuild.training.rank import follow
+
+        leave(follow(world))
+    with lead(world):
+        return _run(words, world)
+
+
+def _run(words: Sequence[str], world: World) -> int:
+    """``run``, in the one process that decides."""
     flags = parse_flags(words)
     only_shown = flags.cfg or flags.info or flags.help or flags.hydra_help
     multirun = flags.multirun or "hydra.mode=MULTIRUN" in flags.overrides
     with open_loader(flags.config_dir, flags.overrides) as loader:
+        if multirun and not only_shown:
+            refuse_jobs(world)
+            return _run_sweep(loader, flags.overrides)
         overrides = check_names(loader, flags.overrides, multirun)
         config = compose(loader, overrides, multirun)
-        multirun = multirun or config.hydra.mode == RunMode.MULTIRUN
-        if not (multirun or only_shown):
+        if config.hydra.mode == RunMode.MULTIRUN and not only_shown:  # so says a file
+            refuse_jobs(world)
+            return _run_sweep(loader, flags.overrides)
+        if not only_shown:
             with located(loader, overrides):
                 resolved = resolve(config, config.hydra.runtime.choices)
                 _check(resolved, overrides)
+                if resolved["launcher"]["type"] == "local" and not resolved["resume"]:
+                    check_started(resolved["trainer"])
+            if resolved["launcher"]["type"] != "local":
+                refuse_jobs(world)
+                from attnbuild.cli.launch import launch_one
+
+                return launch_one(resolved, Path(str(config.hydra.run.dir)), as_typed(flags.overrides))
             if resolved["resume"]:
                 overrides += _same_folder(resolved["resume"])
-    if multirun or only_shown:
+    if only_shown:
         _start_hydra(job, flags, overrides)
     else:
         _run_one(flags, overrides)
     return 0
 
 
+def _run_sweep(loader: ConfigLoader, typed: Sequence[str]) -> int:
+    from attnbuild.cli.sweep import run_sweep
+
+    return run_sweep(loader, [word for word in typed if word != "hydra.mode=MULTIRUN"])
+
+
 def job(composed: DictConfig) -> dict[str, Any]:
-    """One run, in whatever process a launcher starts it; returns its summary."""
+    """One run, in this process; returns its summary."""
     settings = HydraConfig.get()
     folder = Path(settings.runtime.output_dir)
     overrides = [*settings.overrides.hydra, *settings.overrides.task]
-    try:
-        with located(GlobalHydra.instance().config_loader(), overrides):
-            config = resolve(composed, settings.runtime.choices, folder)
-            _check(config, overrides)
+    with located(GlobalHydra.instance().config_loader(), overrides):
+        config = resolve(composed, settings.runtime.choices, folder)
+        _check(config, overrides)
 
-        from attnbuild.training.fit import train
+    from attnbuild.training.fit import train
 
-        return train(config, RunFolder(folder), as_typed(settings.overrides.task))
-    except AttnbuildError as error:
-        if settings.mode == RunMode.MULTIRUN:  # other jobs go on, and Hydra reports the first error only
-            log.error("job %s: %s", settings.job.num, error)
-            _note_failure(RunFolder(folder), error, as_typed(settings.overrides.task))
-        raise
-
-
-def _note_failure(run: RunFolder, error: AttnbuildError, typed: list[str]) -> None:
-    """Leave a summary of a job that failed before its training could write one."""
-    if run.path.is_dir() and not run.summary_file.is_file():
-        run.write_summary({"status": "failed", "error": f"{type(error).__name__}: {error}", "overrides": typed})
+    return train(of_one_run(config), RunFolder(folder), as_typed(settings.overrides.task))
 
 
 def _check(config: dict[str, Any], overrides: Sequence[str]) -> None:
@@ -91,7 +113,7 @@ def _check(config: dict[str, Any], overrides: Sequence[str]) -> None:
 
         folder = RunFolder.open(config["resume"])
         typed = [text for text in as_typed(overrides) if not text.startswith("hydra")]
-        config = resumed_config(folder.read_config(), typed, str(folder.path))
+        config = resumed_config(folder.read_config(), typed, str(folder.path), config.get("plugins") or [])
     require_right(config)
 
 

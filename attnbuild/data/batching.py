@@ -150,7 +150,8 @@ def _check_fits(longest: np.ndarray, tokens: int) -> None:
         worst = int(longest.argmax())
         raise DataError(
             f"{len(over)} examples do not fit into a batch of batch.tokens={tokens}; the longest, "
-            f"number {worst}, has {longest[worst]} tokens: raise batch.tokens or lower batch.max_length"
+            f"number {worst}, has {longest[worst]} tokens: set batch.tokens={longest[worst]} or more, or "
+            f"batch.max_length={tokens} or less"
         )
 
 

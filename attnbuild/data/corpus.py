@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from attnbuild.data.cache import cached_folder, content_hash
+from attnbuild.data.fingerprints import fingerprint
 from attnbuild.data.ragged import RaggedArray, RaggedWriter
 from attnbuild.data.readers.base import Reader
 from attnbuild.data.sides.base import Side
@@ -24,6 +25,9 @@ _FORMAT = "corpus-2"
 #: Examples encoded together; the pixels of so many images are in memory at once.
 _CHUNK = 512
 _COUNTS = "counts.json"
+
+#: Longer than any example.
+_NO_LENGTH = np.iinfo(np.int32).max
 _SIDES = ("source", "target")
 
 
@@ -35,6 +39,7 @@ class Corpus:
             included, shape (examples, 2), int32.
         skipped: rows of the data left out for an empty side.
         too_long: examples left out for their length; only the training split leaves any out.
+        shortest: tokens of the longer side of the shortest example.
 
     Args:
         folder: what :func:`encode` wrote.
@@ -48,6 +53,7 @@ class Corpus:
         self._texts = [RaggedArray(folder / f"{side}_text", np.uint8) for side in _SIDES]
         self.skipped: int = counts["skipped"]
         self.too_long: int = counts["too_long"]
+        self.shortest: int = counts.get("shortest", 0)  # older files do not say
         self.widths = np.fromfile(folder / "widths", np.int32).reshape(-1, 2)
 
     def __len__(self) -> int:
@@ -86,15 +92,17 @@ def encode(reader: Reader, split: str, sides: tuple[Side, Side], *, cache_dir: P
         DataError: the data cannot be read, nothing is left of it, or the cache cannot be written.
     """
     limit = max_length if split == "train" else None
-    key = content_hash(_FORMAT, reader.fingerprint(split), *(side.fingerprint() for side in sides), str(limit))
+    key = content_hash(
+        _FORMAT, fingerprint(reader, split, cache_dir), *(side.fingerprint() for side in sides), str(limit)
+    )
 
     def make(folder: Path) -> None:
         for name, side in zip(_SIDES, sides, strict=True):
             if side.checks:
                 side.check(row[name] for row in reader.read(split))
-        too_long = _write(folder, reader.read(split), sides, limit)
+        too_long, shortest = _write(folder, reader.read(split), sides, limit)
         dtypes = [np.dtype(side.dtype).name for side in sides]
-        counts = {"skipped": reader.skipped()[split], "too_long": too_long, "dtypes": dtypes}
+        counts = {"skipped": reader.skipped()[split], "too_long": too_long, "shortest": shortest, "dtypes": dtypes}
         (folder / _COUNTS).write_text(json.dumps(counts), encoding="utf-8")
 
     try:
@@ -103,15 +111,17 @@ def encode(reader: Reader, split: str, sides: tuple[Side, Side], *, cache_dir: P
         raise DataError(f"{reader.name}, {split}: {error}") from error
     if not len(corpus):
         raise DataError(
-            f"{reader.name}: all {corpus.too_long} examples of {split} are longer than "
-            f"batch.max_length={max_length} tokens; raise it"
+            f"{reader.name}: all {corpus.too_long} examples of {split} are longer than {max_length} tokens: "
+            f"set batch.max_length={corpus.shortest} or more"
         )
     return corpus
 
 
-def _write(folder: Path, rows: Iterator[dict[str, Any]], sides: tuple[Side, Side], limit: int | None) -> int:
-    """Encode the rows into files; returns how many were too long."""
-    too_long = 0
+def _write(
+    folder: Path, rows: Iterator[dict[str, Any]], sides: tuple[Side, Side], limit: int | None
+) -> tuple[int, int]:
+    """Encode the rows into files; returns how many were too long, and the length of the shortest."""
+    too_long, shortest = 0, _NO_LENGTH
     with (
         RaggedWriter(folder / "source", sides[0].dtype) as source,
         RaggedWriter(folder / "target", sides[1].dtype) as target,
@@ -125,9 +135,10 @@ def _write(folder: Path, rows: Iterator[dict[str, Any]], sides: tuple[Side, Side
             widths = np.array([[side.width(row) for row in rows] for side, rows in zip(sides, stored, strict=True)])
             kept = [row for row in range(len(chunk)) if limit is None or widths[:, row].max() <= limit]
             too_long += len(chunk) - len(kept)
+            shortest = min(shortest, int(widths.max(axis=0).min()))
             all_widths.write(widths[:, kept].T.astype(np.int32).tobytes())
             for writer, column in zip((source, target), stored, strict=True):
                 writer.extend([column[row] for row in kept])
             for writer, side, column in zip((source_text, target_text), sides, values, strict=True):
                 writer.extend([np.frombuffer(side.text(column[row]).encode(), np.uint8) for row in kept])
-    return too_long
+    return too_long, shortest

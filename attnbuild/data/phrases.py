@@ -25,7 +25,7 @@ from babel.units import format_unit
 
 from attnbuild.errors import ConfigError, did_you_mean
 
-__all__ = ["Phrase", "Phrases", "parse_locale"]
+__all__ = ["Phrase", "Phrases", "fewer", "parse_locale"]
 
 Phrase = Callable[[Locale], str]
 Style = Literal["full", "long", "medium", "short"]
@@ -54,6 +54,13 @@ _SECONDS: dict[Duration, int] = {
 }
 _FIRST_DAY = datetime(1990, 1, 1)
 _DAYS = 40 * 365
+
+
+def fewer(split: str, there_are: int) -> str:
+    """What to do about a split that wants more than locales have to say, for a message."""
+    if there_are:
+        return f"set it to {there_are} or less"
+    return "choose other locales" if split == "train" else "raise data.train"
 
 
 def parse_locale(name: str, path: str) -> Locale:

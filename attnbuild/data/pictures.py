@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +11,12 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from attnbuild.errors import DataError
+from attnbuild.printable import in_one_line
 
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["SUFFIXES", "Channels", "Fit", "Picture"]
+__all__ = ["MOST_PIXELS", "SUFFIXES", "Channels", "Fit", "Picture"]
 
 Fit = Literal["crop", "stretch", "pad"]
 Channels = Literal[1, 3]
@@ -25,8 +27,9 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", "
 #: What these hold, as Pillow names it. It knows more, and hands some of it to other programs (EPS to Ghostscript).
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "JPEG2000")
 
-#: A picture that claims more pixels is refused before they are made: it would fill the memory. Pillow warns here too.
-_MOST_PIXELS = 89_478_485
+#: A picture that claims more pixels is refused before they are made: each takes up to 16 bytes on the way to a square.
+#: Pillow itself would warn somewhat later, and refuse at twice as many.
+MOST_PIXELS = 80_000_000
 
 #: Files whose integer pixels ("I" to Pillow) go from 0 to 65535.
 _SIXTEEN_BITS = ("PNG", "PPM")
@@ -47,8 +50,8 @@ class Picture:
     def load(self, size: int, channels: Channels, fit: Fit) -> np.ndarray:
         """Pixels of a square, shape (channels, size, size), uint8.
 
-        The first frame is taken and turned as its EXIF orientation says; transparency becomes white,
-        16 bits become 8. A photo far larger than the square is decoded at a fraction of its resolution.
+        The first frame is taken and turned as its EXIF orientation says, where that can be read; transparency becomes
+        white, 16 bits become 8. A photo far larger than the square is decoded at a fraction of its resolution.
 
         Args:
             size: side of the square in pixels.
@@ -58,6 +61,8 @@ class Picture:
         Raises:
             DataError: it is missing, empty, damaged, no picture, or too large; the message names it.
         """
+        if size * size > MOST_PIXELS:
+            raise self._error(f"a square of {size} x {size} pixels is too large")
         try:
             with self._open() as image:
                 pixels = np.asarray(_fitted(_upright(image, size, channels), size, fit))
@@ -87,11 +92,15 @@ class Picture:
 
         if isinstance(self.data, np.ndarray):
             return Image.fromarray(self.data)
+        if isinstance(self.data, Path) and self.data.exists() and not (self.data.is_file() or self.data.is_dir()):
+            raise self._error("it is no file")  # a pipe would be waited for
         if not (len(self.data) if isinstance(self.data, bytes) else self.data.stat().st_size):
             raise self._error("it is empty")
         image = Image.open(io.BytesIO(self.data) if isinstance(self.data, bytes) else self.data, formats=_FORMATS)
-        if image.width * image.height > _MOST_PIXELS:
-            raise self._error(f"{image.width} x {image.height} pixels are too many; make it smaller")
+        if image.width * image.height > MOST_PIXELS:
+            image.close()
+            most = f"{MOST_PIXELS // 1_000_000} megapixels"
+            raise self._error(f"{image.width} x {image.height} pixels are more than {most}: make it smaller")
         return image
 
     def _error(self, reason: str) -> DataError:
@@ -103,7 +112,9 @@ def _upright(image: Image.Image, size: int, channels: Channels) -> Image.Image:
     from PIL import Image, ImageOps
 
     image.draft(None, (2 * size, 2 * size))
-    ImageOps.exif_transpose(image, in_place=True)
+    image.load()  # whatever is wrong with the pixels is told here
+    with contextlib.suppress(Exception):  # the picture is whole: what cannot be read says only how it was held
+        ImageOps.exif_transpose(image, in_place=True)
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in _SIXTEEN_BITS):
         image = Image.fromarray(((np.asarray(image).astype(np.uint32) + 128) // 257).astype(np.uint8))
     elif image.mode in ("I", "F"):
@@ -133,4 +144,4 @@ def _reason(error: Exception) -> str:
         return f"it is damaged, or none of {', '.join(_FORMATS)}"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
-    return str(error) or type(error).__name__
+    return in_one_line(str(error) or type(error).__name__, 200)

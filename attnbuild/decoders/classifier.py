@@ -78,7 +78,7 @@ class Classifier(Decoder):
         if pooling == "cls" and not place.own_summary:
             raise ConfigError(
                 "'cls' reads a summary that the encoder has of its own, and this encoder has no class token: "
-                "set encoder.class_token=true where there is that option, or choose pooling mean",
+                "choose 'mean', or set encoder.class_token=true where there is that option",
                 "decoder.pooling",
             )
         self.pooling, self.dim = pooling, dim

@@ -58,7 +58,7 @@ class CNNEncoder(Encoder):
         drop_path: Annotated[float, Interval(ge=0, lt=1)] = 0.0,
     ) -> None:
         super().__init__()
-        _require_size(place, stem, len(blocks))
+        _require_size(place, stem, blocks)
         self.dim = dim
         self.normalise = Normalise(place.image.mean, place.image.std)
         self.stem = _stem(place.image.channels, width, stem)
@@ -140,11 +140,13 @@ def _initialise(encoder: nn.Module) -> None:
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
-def _require_size(place: EncoderPlace, stem: int, stages: int) -> None:
+def _require_size(place: EncoderPlace, stem: int, blocks: list[int]) -> None:
+    stages = len(blocks)
     smallest, stride = min(place.image.height, place.image.width), stem * 2 ** (stages - 1)
     if smallest < stride:
+        most = (smallest // stem).bit_length()
         raise ConfigError(
             f"{stages} stages after a stem of {stem} halve a side of {smallest} pixels (image.size) to less than one "
-            f"cell of {stride}: leave out stages",
+            f"cell of {stride}: set it to {blocks[:most]}, or image.size={stride}",
             "encoder.blocks",
         )

@@ -47,8 +47,12 @@ class EncoderLayer(nn.Module):
         self.attention_residual = Residual(dim, norm=norm, dropout=dropout, drop_path=drop_path)
         self.feedforward_residual = Residual(dim, norm=norm, dropout=dropout, drop_path=drop_path)
 
-    def forward(self, states: Tensor, key_padding_mask: Tensor | None, choices: list[Choice]) -> Tensor:
-        """(B, S, dim) -> (B, S, dim); what a sampled attention chose is added to the choices."""
+    def forward(self, states: Tensor, key_padding_mask: Tensor | None) -> tuple[Tensor, list[Choice]]:
+        """(B, S, dim) -> (B, S, dim), and what a sampled attention chose.
+
+        The choices are given back, not added to a list of the caller: what shards layers may hand them copies.
+        """
+        choices: list[Choice] = []
 
         def attend(query: Tensor) -> Tensor:
             attended = self.attention.attend(query, Memory(query, key_padding_mask, query[:, 0]))
@@ -57,7 +61,7 @@ class EncoderLayer(nn.Module):
                 choices.append(choice if key_padding_mask is None else choice.where(~key_padding_mask))
             return attended.values
 
-        return self.feedforward_residual(self.attention_residual(states, attend), self.feedforward)
+        return self.feedforward_residual(self.attention_residual(states, attend), self.feedforward), choices
 
 
 class LayeredEncoder(Encoder):
@@ -126,7 +130,8 @@ class LayeredEncoder(Encoder):
         if self.class_token is not None:
             states, mask = _put_first(self.class_token, states, mask)
         for layer in self.layers:
-            states = layer(states, mask, choices)
+            states, chosen = layer(states, mask)
+            choices += chosen
         states = self.norm(states)
         if self.class_token is None:
             summary = masked_mean(states, key_padding_mask)
@@ -141,7 +146,9 @@ def _require_length(attentions: list[AttentionBlock], length: int) -> None:
     if short:
         raise ConfigError(
             [
-                Problem(f"{path}.max_len", f"{limit}: this encoder has {length} positions, so set {length} or more")
+                Problem(
+                    f"{path}.max_len", f"{limit}: this encoder has {length} positions, so set it to {length} or more"
+                )
                 for path, limit in sorted(short)
             ]
         )

@@ -47,7 +47,11 @@ class RNNEncoder(Encoder):
         super().__init__()
         directions = 2 if bidirectional else 1
         if dim % directions:
-            raise ConfigError(f"two directions share the width {dim}, which is odd: choose an even one", "encoder.dim")
+            raise ConfigError(
+                f"two directions share the width {dim}, which is odd: choose {dim + 1}, "
+                "or set encoder.bidirectional=false",
+                "encoder.dim",
+            )
         self.dim, self.pad_id = dim, place.text.pad_id
         self.embedding = Embedding(place.text.vocabulary, dim, dropout=dropout)
         self.recurrent = {"lstm": nn.LSTM, "gru": nn.GRU}[cell](

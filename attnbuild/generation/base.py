@@ -52,11 +52,18 @@ class SearchPlace:
         bos_id: the token that starts every output; it is fed in, never produced.
         eos_id: the token that ends an output.
         pad_id: the token that fills up shorter rows; never produced.
+        unk_id: the token that stands for what the vocabulary lacks; never produced, since nobody can read it.
     """
 
     bos_id: int
     eos_id: int
     pad_id: int
+    unk_id: int | None = None
+
+    @property
+    def never(self) -> list[int]:
+        """The tokens that no output may hold."""
+        return [self.bos_id, self.pad_id] + ([] if self.unk_id is None else [self.unk_id])
 
 
 @dataclass(frozen=True)
@@ -118,5 +125,5 @@ def log_probabilities(logits: Tensor, place: SearchPlace) -> Tensor:
     The forbidden tokens' share is not given to the others, so scores remain the model's own.
     """
     log_probs = logits.float().log_softmax(dim=-1)
-    log_probs[:, [place.bos_id, place.pad_id]] = -torch.inf
+    log_probs[:, place.never] = -torch.inf
     return log_probs

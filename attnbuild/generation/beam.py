@@ -103,7 +103,9 @@ class Beam(Search):
     ) -> None:
         super().__init__(place, max_length_ratio=max_length_ratio, max_length_extra=max_length_extra)
         if n_best > beam:
-            raise ConfigError(f"{n_best} outputs need a beam at least as wide, not {beam}; raise beam", "n_best")
+            raise ConfigError(
+                f"{n_best} outputs need a beam at least as wide, not {beam}: set it to {beam} or less", "n_best"
+            )
         self.beam = beam
         self.alpha = length_penalty
         self.n_best = n_best

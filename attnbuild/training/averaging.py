@@ -19,6 +19,7 @@ from torch import nn
 
 from attnbuild.errors import ConfigError
 from attnbuild.training.checkpoint import load_checkpoint
+from attnbuild.training.sharding import local, saved, sliced
 
 __all__ = ["Average", "MovingAverage", "average_checkpoints", "constants", "parse_average"]
 
@@ -105,7 +106,8 @@ class MovingAverage(Callback):
     def on_train_start(self, trainer: Any, module: Any) -> None:
         if not self.weights:
             self.weights = {name: value.detach().clone() for name, value in _averaged(module)}
-        self.weights = {name: value.to(module.device) for name, value in self.weights.items()}
+        spread = dict(_averaged(module))
+        self.weights = {name: sliced(value.to(module.device), spread[name]) for name, value in self.weights.items()}
 
     def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         if trainer.global_step == self.updates:
@@ -113,7 +115,7 @@ class MovingAverage(Callback):
         self.updates = trainer.global_step
         kept = min(self.decay, (1 + self.updates) / (10 + self.updates))
         for name, value in _averaged(module):
-            self.weights[name].lerp_(value.detach(), 1 - kept)
+            local(self.weights[name]).lerp_(local(value), 1 - kept)
 
     @contextmanager
     def applied(self, module: nn.Module) -> Iterator[None]:
@@ -125,11 +127,15 @@ class MovingAverage(Callback):
             self._swap(module)
 
     def _swap(self, module: nn.Module) -> None:
+        """In place, for what shards the parameters holds on to their memory."""
         for name, value in _averaged(module):
-            value.data, self.weights[name] = self.weights[name], value.data
+            own, average = local(value), local(self.weights[name])
+            kept = own.clone()
+            own.copy_(average)
+            average.copy_(kept)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"updates": self.updates, "weights": dict(self.weights)}
+        return {"updates": self.updates, "weights": {name: saved(value) for name, value in self.weights.items()}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.updates = state_dict["updates"]

@@ -7,6 +7,7 @@ was typed is never typed again, so a sweep cannot start itself in a child.
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import socket
@@ -15,63 +16,126 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from attnbuild.errors import AttnbuildError
-from attnbuild.training.run import RunFolder
+from attnbuild.errors import AttnbuildError, OutOfMemory
+from attnbuild.training.run import RunFolder, atomic_writer
+from attnbuild.training.world import OWN_LAUNCH, check_shape, current
 
-__all__ = ["check_world", "is_rank", "launch", "process_count", "rank", "report_error", "watch_parent"]
+__all__ = [
+    "LostPeer",
+    "check_started",
+    "check_world",
+    "is_rank",
+    "launch",
+    "lost_peers_told",
+    "process_count",
+    "rank",
+    "report_error",
+    "watch_parent",
+]
 
-#: Names the folder where a rank leaves what went wrong with it; set in ranks alone.
-_ERRORS = "ATTNBUILD_RANK_ERRORS"
+#: Names the process that started a rank; set in ranks alone.
+_PARENT = "ATTNBUILD_RANK_PARENT"
 
 #: Seconds that ranks have to end by themselves after they were asked to.
 _PATIENCE = 15.0
 
+#: Seconds that a rank has to say what went wrong with it, after others lost the connection to it.
+_GRACE = 5.0
+
+#: The exit code of a rank that was asked to stop.
+_INTERRUPTED = 130
+
 Ranks = list["subprocess.Popen[bytes]"]
+
+#: How gloo and NCCL say that another process is gone.
+_LOST = (
+    "Connection closed by peer",
+    "Connection reset by peer",
+    "Broken pipe",
+    "Socket closed",
+    "remote process exited",
+)
+
+
+class LostPeer(AttnbuildError):  # noqa: N818
+    """Another rank is gone, and this one cannot go on without it."""
+
+
+#: What a rank reports an error as -> which errors those are; the first that fits.
+_KINDS: dict[str, type[BaseException]] = {
+    "memory": OutOfMemory,
+    "lost": LostPeer,
+    "user": AttnbuildError,
+    "defect": BaseException,
+}
 
 
 def is_rank() -> bool:
-    """Whether this process is one of several that a parent started."""
-    return _ERRORS in os.environ
+    """Whether this process is one of several that our own launch started, which tells what goes wrong with them."""
+    return OWN_LAUNCH in os.environ
 
 
 def rank() -> int:
     """Which rank this process is; 0 when it is alone."""
-    return int(os.environ["RANK"]) if is_rank() else 0
+    return current().rank
 
 
 def process_count(section: dict[str, Any]) -> int:
-    """How many processes the section ``trainer`` asks for: one for each device."""
+    """How many processes on each machine the section ``trainer`` asks for: one for each device."""
     if section["devices"] != "auto":
         return section["devices"]
+    world = current()
+    if world.size > 1:
+        return world.on_each_node  # whoever started them has counted
     import torch
 
     return 1 if section["accelerator"] == "cpu" else max(1, torch.cuda.device_count())
 
 
-def launch(run: RunFolder, processes: int) -> None:
-    """Run the ranks of a training and wait for them; ending this process ends them too.
+def check_started(section: dict[str, Any]) -> None:
+    """Refuse what the section ``trainer`` asks for where other processes were started.
 
     Raises:
+        ConfigError: more or fewer, or on other machines.
+    """
+    check_shape(current(), section, process_count(section))
+
+
+def launch(run: RunFolder, processes: int, lock: int | None = None) -> None:
+    """Run the ranks of a training and wait for them; ending this process ends them too.
+
+    Args:
+        run: the run folder, with the config.
+        processes: how many.
+        lock: an open file that the ranks keep open, as long as they live.
+
+    Raises:
+        OutOfMemory: a batch of a rank did not fit into memory.
         AttnbuildError: a rank failed; the message is that of the lowest one that says why.
         KeyboardInterrupt: Ctrl-C; no rank is left running.
     """
     with tempfile.TemporaryDirectory(prefix="attnbuild-ranks-") as folder:
-        ranks = _start(run, processes, Path(folder))
+        ranks = _start(run, processes, Path(folder), lock)
         try:
-            code = _wait(ranks)
+            failed = _wait(ranks, Path(folder))
         except KeyboardInterrupt:
             _end(ranks)
             _note(run, status="interrupted")
             raise
         finally:
             _end(ranks)
-        if code:
-            message = _first_error(Path(folder)) or f"a rank ended with exit code {code}"
-            _note(run, status="failed", error=message)
-            raise AttnbuildError(message)
+        if failed and all(code == _INTERRUPTED for *_, code in failed):  # somebody asked a rank to stop, not us
+            _note(run, status="interrupted")
+            raise KeyboardInterrupt
+        if failed:
+            error = _reason(Path(folder), failed)
+            _note(run, status="oom" if isinstance(error, OutOfMemory) else "failed", error=str(error))
+            raise error
 
 
 def check_world(expected: int) -> None:
@@ -92,23 +156,43 @@ def check_world(expected: int) -> None:
 def report_error(error: BaseException) -> None:
     """Leave a message for the parent."""
     message = str(error) if isinstance(error, AttnbuildError) else f"{type(error).__name__}: {error}"
-    file = Path(os.environ[_ERRORS]) / f"{rank():05d}.json"
-    file.write_text(json.dumps({"rank": rank(), "message": message}), encoding="utf-8")
+    kind = next(kind for kind, errors in _KINDS.items() if isinstance(error, errors))
+    with atomic_writer(Path(os.environ[OWN_LAUNCH]) / f"{rank():05d}.json") as file:
+        json.dump({"rank": rank(), "message": message, "kind": kind}, file)
 
 
-def watch_parent() -> None:
-    """End this process when the one that started it is gone, even if that was killed."""
-    parent = os.getppid()
+@contextmanager
+def lost_peers_told() -> Iterator[None]:
+    """Say so where a rank ends only because another one is gone: the reason is with that one.
+
+    Raises:
+        LostPeer: the connection to another rank broke.
+    """
+    try:
+        yield
+    except Exception as error:
+        if current().size == 1 or isinstance(error, AttnbuildError) or not any(text in str(error) for text in _LOST):
+            raise
+        raise LostPeer(f"the connection to another rank is lost ({str(error).splitlines()[0]})") from error
+
+
+def watch_parent(end: Callable[[], object] = lambda: os._exit(1)) -> None:
+    """End this process when the one that started it is gone, even if that was killed.
+
+    Args:
+        end: what ends it.
+    """
+    parent = int(os.environ.get(_PARENT, os.getppid()))  # it may be gone already
 
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(1.0)
-        os._exit(1)
+        end()
 
     threading.Thread(target=watch, daemon=True, name="watch-parent").start()
 
 
-def _start(run: RunFolder, processes: int, errors: Path) -> Ranks:
+def _start(run: RunFolder, processes: int, errors: Path, lock: int | None) -> Ranks:
     threads = max(1, (os.cpu_count() or 1) // processes)
     shared = {
         "OMP_NUM_THREADS": str(threads),  # more threads than cores make every rank slower
@@ -116,26 +200,35 @@ def _start(run: RunFolder, processes: int, errors: Path) -> Ranks:
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(_free_port()),
         "WORLD_SIZE": str(processes),
-        _ERRORS: str(errors),
+        "LOCAL_WORLD_SIZE": str(processes),
+        "GROUP_RANK": "0",
+        OWN_LAUNCH: str(errors),
+        _PARENT: str(os.getpid()),
     }
+    kept = () if lock is None else (lock,)
     command = [sys.executable, "-m", "attnbuild.training.rank", str(run.path)]
     ranks: Ranks = []
     for number in range(processes):
         environment = {**shared, "RANK": str(number), "LOCAL_RANK": str(number)}
         # A session of its own: Ctrl-C reaches the parent alone, which then ends the ranks in order.
-        ranks.append(subprocess.Popen(command, env=environment, start_new_session=True))
+        ranks.append(subprocess.Popen(command, env=environment, start_new_session=True, pass_fds=kept))
     return ranks
 
 
-def _wait(ranks: Ranks) -> int:
-    """Wait until all have ended well, or one has not; its exit code."""
+def _wait(ranks: Ranks, errors: Path) -> list[tuple[int, int, int]]:
+    """Wait until all have ended well, or some have not: rank, process and exit code of those.
+
+    Ranks that only lost the connection to another one leave that one some time to say why.
+    """
+    deadline = math.inf
     while True:
         codes = [process.poll() for process in ranks]
-        for code in codes:
-            if code:
-                return code
-        if all(code == 0 for code in codes):
-            return 0
+        failed = [(number, ranks[number].pid, code) for number, code in enumerate(codes) if code]
+        known = any(code < 0 for *_, code in failed) or any(report["kind"] != "lost" for report in _reports(errors))
+        if None not in codes or (failed and (known or time.monotonic() > deadline)):
+            return failed
+        if failed:
+            deadline = min(deadline, time.monotonic() + _GRACE)
         time.sleep(0.1)
 
 
@@ -159,11 +252,30 @@ def _note(run: RunFolder, **values: str) -> None:
     run.write_summary({**run.read_summary(), **values})
 
 
-def _first_error(folder: Path) -> str | None:
-    for path in sorted(folder.glob("*.json")):
-        report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return f"rank {report['rank']}: {report['message']}"
-    return None
+def _reason(folder: Path, failed: list[tuple[int, int, int]]) -> AttnbuildError:
+    """Why ranks failed. What a user can mend says most; a lost connection only that another one is to blame."""
+    said = {kind: [report for report in _reports(folder) if report["kind"] == kind] for kind in _KINDS}
+    for kind in ("memory", "user"):
+        for report in said[kind]:
+            return (OutOfMemory if kind == "memory" else AttnbuildError)(f"rank {report['rank']}: {report['message']}")
+    for number, process, code in failed:
+        if code < 0:
+            return AttnbuildError(f"rank {number} (process {process}) was ended by {_signal_name(-code)}")
+    for report in said["defect"] + said["lost"]:
+        return AttnbuildError(f"rank {report['rank']}: {report['message']}")
+    number, _, code = failed[0]
+    return AttnbuildError(f"rank {number} ended with exit code {code}")
+
+
+def _reports(folder: Path) -> list[dict[str, Any]]:
+    """What ranks said of their errors, the lowest first."""
+    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
+
+
+def _signal_name(number: int) -> str:
+    name = signal.Signals(number).name if number in {*signal.Signals} else f"signal {number}"
+    more = "; perhaps the system ran out of memory, see dmesg" if number == signal.SIGKILL else ""
+    return f"{name}{more}"
 
 
 def _free_port() -> int:

@@ -13,6 +13,7 @@ from attnbuild.training.changes import changed
 from attnbuild.training.checkpoint import Loaded, load
 from attnbuild.training.logs import messages
 from attnbuild.training.module import Module
+from attnbuild.training.out_of_memory import out_of_memory_told
 from attnbuild.training.progress import render_values
 from attnbuild.training.run import RunFolder, atomic_writer
 from attnbuild.training.signals import interrupts_kept
@@ -52,7 +53,7 @@ def _test(folder: RunFolder, loaded: Loaded, changes: dict[str, Any]) -> dict[st
     task.prepare(("test",))
     config = {**config, "trainer": {**config["trainer"], "devices": 1}}
     module = Module(task, loaded.model, config)
-    with interrupts_kept():
+    with interrupts_kept(), out_of_memory_told(module.under_way):
         build_trainer(config, folder.path).test(module, verbose=False)
     result = {
         "metrics": module.results,

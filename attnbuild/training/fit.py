@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from attnbuild import registry
-from attnbuild.errors import CheckpointError, ConfigError, DataError
-from attnbuild.training import distributed
+from attnbuild.errors import AttnbuildError, CheckpointError, ConfigError, DataError, OutOfMemory
+from attnbuild.training import distributed, handover
 from attnbuild.training.averaging import Average, MovingAverage, average_checkpoints, parse_average
 from attnbuild.training.callbacks import CallbackPlace
 from attnbuild.training.checkpoint import (
@@ -23,9 +25,13 @@ from attnbuild.training.checkpoint import (
     save_checkpoint,
 )
 from attnbuild.training.evaluate import write_predictions
+from attnbuild.training.full_disk import disk_error, remove_drafts, told_of_disk
+from attnbuild.training.lock import held
 from attnbuild.training.loggers import LoggerPlace
 from attnbuild.training.logs import messages
 from attnbuild.training.module import Module
+from attnbuild.training.out_of_memory import out_of_memory_told
+from attnbuild.training.probe import Probe
 from attnbuild.training.progress import progress, render_values
 from attnbuild.training.resume import resumed_config
 from attnbuild.training.run import RunFolder
@@ -37,6 +43,7 @@ from attnbuild.training.summary import Summary, parameter_count
 from attnbuild.training.task import Task
 from attnbuild.training.trainer import build_trainer
 from attnbuild.training.training_log import TrainingLog
+from attnbuild.training.world import current
 
 if TYPE_CHECKING:
     from lightning.pytorch import Callback, Trainer
@@ -64,36 +71,61 @@ def train(config: dict[str, Any], run: RunFolder, typed: list[str]) -> dict[str,
     """
     if config["resume"]:
         run = RunFolder.open(config["resume"])
-        config = resumed_config(run.read_config(), typed, str(run.path))
+    run.create()
+    with _disk_told(run), held(run) as lock:
+        return _train_alone(config, run, typed, lock)
+
+
+def _train_alone(config: dict[str, Any], run: RunFolder, typed: list[str], lock: int | None) -> dict[str, Any]:
+    """``train``, where nobody else does."""
+    remove_drafts(run)
+    if config["resume"]:
+        config = resumed_config(run.read_config(), typed, str(run.path), config.get("plugins"))
         if run.last_checkpoint.is_file():
             load_checkpoint(run.last_checkpoint)  # a damaged one is refused before the folder changes
-        typed = [*run.read_overrides(), *(item for item in typed if not item.startswith("resume="))]
+        typed = [*run.read_overrides(), *(item for item in typed if not item.startswith(("resume=", "plugins=")))]
     registry.load_plugins(config["plugins"])
-    run.create()
     run.write_config(config, typed)
     with messages(run), sigterm_as_interrupt():
         _log.info("run folder: %s", run.path)
+        distributed.check_started(config["trainer"])
         processes = distributed.process_count(config["trainer"])
-        if processes == 1:
+        if current().size == processes == 1:
             return _Training(config, run, typed).run_to_end()
         _prepare_for_ranks(config)
-        distributed.launch(run, processes)
-        return run.read_summary()
+        if current().size == 1:
+            distributed.launch(run, processes, lock)
+            return run.read_summary()
+        handover.hand_out(config, run, typed)
+        return _Training(config, run, typed).run_to_end()
 
 
-def train_rank(run: RunFolder) -> None:
-    """Train as one of several processes; config and overrides come from the run folder."""
-    config = run.read_config()
+def train_rank(run: RunFolder, config: dict[str, Any] | None = None, typed: list[str] | None = None) -> None:
+    """Train as one of several processes; config and overrides come from the run folder unless they are given."""
+    config = run.read_config() if config is None else config
     registry.load_plugins(config["plugins"])
-    with messages(run, distributed.rank()), sigterm_as_interrupt():
-        _Training(config, run, run.read_overrides()).run_to_end()
+    with _disk_told(run), messages(run, distributed.rank()), sigterm_as_interrupt():
+        _Training(config, run, run.read_overrides() if typed is None else typed).run_to_end()
+
+
+@contextmanager
+def _disk_told(run: RunFolder) -> Iterator[None]:
+    """Tell of a full disk what it spoilt and what stands."""
+    try:
+        yield
+    except Exception as error:
+        said = disk_error(error)
+        if said is None or isinstance(error, AttnbuildError):
+            raise
+        raise told_of_disk(said, run) from error
 
 
 def _prepare_for_ranks(config: dict[str, Any]) -> None:
     """Fill the caches once, so that the ranks find them; wrong data shows before they start."""
     task = build_task(config)
-    if config["resume"]:
-        task.restore(load_checkpoint(RunFolder(config["resume"]).last_checkpoint)["attnbuild"]["artifacts"])
+    last = RunFolder(config["resume"]).last_checkpoint if config["resume"] else None
+    if last is not None and last.is_file():  # a run that was killed before its first has none
+        task.restore(load_checkpoint(last)["attnbuild"]["artifacts"])
     task.prepare()
 
 
@@ -115,20 +147,33 @@ class _Training:
         self.config = config
         self.folder = run
         self.rank = distributed.rank()
+        self.module: Module | None = None
         self.summary = Summary(run, config, typed, self.rank)
 
     def run_to_end(self) -> dict[str, Any]:
         """Do all steps; the summary says how it ended, whatever happened."""
         try:
-            self._run()
+            with _disk_told(self.folder), distributed.lost_peers_told(), out_of_memory_told(self._under_way):
+                self._run()
         except KeyboardInterrupt:
-            self.summary.update(status="interrupted")
+            self._last_update(status="interrupted")
             raise
         except BaseException as error:
-            self.summary.update(status="failed", error=f"{type(error).__name__}: {error}")
+            status = "oom" if isinstance(error, OutOfMemory) else "failed"
+            self._last_update(status=status, error=f"{type(error).__name__}: {error}")
             raise
         self.summary.update(status="ok")
         return self.summary.values
+
+    def _last_update(self, **values: Any) -> None:
+        """Note the end of a run that did not come to its end; where that cannot be written, what ended it is told."""
+        try:
+            self.summary.update(**values)
+        except OSError as error:
+            _log.warning("%s: cannot be written: %s", self.folder.summary_file, error.strerror)
+
+    def _under_way(self) -> str:
+        return self.module.under_way() if self.module else "while the model was made: make it smaller"
 
     def _run(self) -> None:
         config = self.config
@@ -146,7 +191,7 @@ class _Training:
         if misfits:
             raise ConfigError(misfits)
         self.summary.update(parameters=parameter_count(model))
-        module = Module(task, model, config)
+        module = self.module = Module(task, model, config)
         parts = self._build_parts(task)
         trainer = build_trainer(config, self.folder.path, callbacks=parts.callbacks, loggers=loggers)
         del resumed  # the Trainer reads the file again; two copies of large weights are one too many
@@ -228,6 +273,7 @@ class _Training:
                 registry.build("callback", place, section, f"callbacks.{name}")
                 for name, section in _named_parts(config["callbacks"])
             ),
+            Probe(),
             stopping,
             checkpoints,
         ]
@@ -241,8 +287,10 @@ class _Training:
             with interrupts_kept():
                 trainer.fit(module, ckpt_path=last, weights_only=True)
         finally:
-            speed = parts.training_log.tokens_per_second
-            self.summary.values[f"{module.task.unit}_per_second"] = round(speed, 1)
+            log, unit = parts.training_log, module.task.unit
+            self.summary.values[f"{unit}_per_second"] = round(log.tokens_per_second, 1)
+            self.summary.values[f"{unit}_trained"] = round(log.tokens)
+            self.summary.values["skipped_updates"] = module.guard.skipped
 
     def _choose_weights(self, trainer: Trainer, module: Module, parts: _Parts) -> None:
         """Leave in the model the better of the single best weights and the averaged ones."""
@@ -256,7 +304,7 @@ class _Training:
             averaged = self._score_average(trainer, module, parts)
             if averaged > score:
                 chosen, score = self.folder.averaged_checkpoint, averaged
-        self.summary.update(checkpoint=chosen.name)
+        self.summary.update(checkpoint=chosen.name, monitor=monitor, score=score)
         _log.info("%s is used: %s %.3f (best.ckpt is of step %d)", chosen.name, monitor, score, best["step"])
         module.model.load_state_dict(model_weights(load_checkpoint(chosen)))
 

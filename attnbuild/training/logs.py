@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 import warnings
@@ -10,7 +11,8 @@ from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING
 
-from attnbuild.errors import AttnbuildError, told
+from attnbuild.errors import AttnbuildError, CheckpointError, told
+from attnbuild.printable import printable
 from attnbuild.training.distributed import is_rank
 
 if TYPE_CHECKING:
@@ -85,16 +87,39 @@ def _terminal() -> logging.Handler:
     if console().is_terminal:
         from rich.logging import RichHandler
 
-        return RichHandler(console=console(), show_path=False, markup=False, log_time_format="%H:%M:%S")
+        rich = RichHandler(console=console(), show_path=False, markup=False, log_time_format="%H:%M:%S")
+        rich.setFormatter(_Printable("%(message)s"))
+        return rich
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+    handler.setFormatter(_Printable("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
     return handler
+
+
+class _Printable(logging.Formatter):
+    """Messages tell what files and models say: nothing of it may command a terminal, now or when the log is read."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
 
 
 def _file(run: RunFolder) -> logging.Handler:
-    handler = logging.FileHandler(run.log_file, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
+    if run.log_file.is_symlink():  # a stranger's run folder could have the log go on in any file of the user's
+        raise CheckpointError(f"{run.log_file}: is a link to another file, and is not written to: remove it")
+    handler = _LogFile(run.log_file, encoding="utf-8")
+    handler.setFormatter(_Printable("%(asctime)s %(levelname)-7s %(message)s"))
     return handler
+
+
+class _LogFile(logging.FileHandler):
+    """A log that a full disk cuts short, without a traceback for each line: what the run needs is told by the run."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            super().close()
 
 
 def _last_words(error: BaseException) -> logging.LogRecord:

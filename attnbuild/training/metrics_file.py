@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from pathlib import Path
 from typing import Any
 
@@ -43,15 +44,24 @@ class MetricsFile(Logger):
         if step and self.path.is_file():
             with self.path.open(encoding="utf-8", newline="") as file:
                 # A kill may have cut the last row short.
-                rows = [row for row in list(csv.reader(file))[1:] if len(row) == 3 and int(row[0]) <= step]
+                rows = [row for row in list(csv.reader(file))[1:] if len(row) == 3 and _step_of(row) <= step]
         with atomic_writer(self.path) as file:
             csv.writer(file, lineterminator="\n").writerows([COLUMNS, *rows])
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        with self.path.open("a", encoding="utf-8", newline="") as file:
-            rows = [(step, name, value) for name, value in metrics.items()]
-            csv.writer(file, lineterminator="\n").writerows(rows)
+        rows = [(step, name, value) for name, value in metrics.items()]
+        try:
+            with self.path.open("a", encoding="utf-8", newline="") as file:
+                csv.writer(file, lineterminator="\n").writerows(rows)
+        except OSError as error:
+            error.filename = str(self.path)
+            raise
 
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
         """Nothing: config.yaml lies beside the file."""
+
+
+def _step_of(row: list[str]) -> float:
+    """The update of a row; none that is too high for a row that a dying machine left garbled."""
+    return int(row[0]) if row[0].isdecimal() else math.inf

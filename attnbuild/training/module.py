@@ -10,21 +10,26 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from attnbuild import registry
 from attnbuild.encoders.base import Encoder
 from attnbuild.training.averaging import constants
+from attnbuild.training.batches import size_setting, sizes
 from attnbuild.training.checkpoint import SCHEMA
 from attnbuild.training.distributed import check_world
+from attnbuild.training.guard import Guard
 from attnbuild.training.optimizers import OptimizerPlace
 from attnbuild.training.schedulers import SchedulerPlace
+from attnbuild.training.sharding import FullySharded, ShardedModel, local, share_buffers
 from attnbuild.training.tally import Tally
 from attnbuild.training.task import Prediction, Task
 
@@ -48,6 +53,7 @@ class Module(LightningModule):
         predictions: what this rank predicted in the last validation or test.
         signatures: metric name -> how exactly it was computed, for metrics that say so.
         search_description: which search the last validation or test used: "greedy".
+        guard: decides about updates whose loss or gradient is no number.
     """
 
     def __init__(self, task: Task, model: nn.Module, config: dict[str, Any]) -> None:
@@ -57,11 +63,17 @@ class Module(LightningModule):
         self.config = config
         self.batches = 0
         self.learning_rate = 0.0
+        self._ahead = 0
+        self._sharded: ShardedModel | None = None
         self.results: dict[str, float] = {}
         self.tables: dict[str, Any] = {}
         self.predictions: list[Prediction] = []
         self.signatures: dict[str, str] = {}
         self.search_description = ""
+        self.guard = Guard(task, skip=config["trainer"].get("on_nan") == "skip")
+        self._at_hand: Any = None
+        self._stage = ""
+        self._searching = False
 
     # Data
 
@@ -70,7 +82,7 @@ class Module(LightningModule):
         loader = self.task.train_loader(
             rank=self.trainer.global_rank,
             world_size=self.trainer.world_size,
-            start_step=0 if overfit else self.batches,
+            start_step=0 if overfit else self.batches + self._ahead,
         )
         return _Repeated(loader, overfit, self.batches) if overfit else loader
 
@@ -85,6 +97,11 @@ class Module(LightningModule):
         return _WithoutLength(loader)
 
     # Training
+
+    def configure_model(self) -> None:
+        strategy = self.trainer.strategy
+        if self.trainer.state.fn == "fit" and isinstance(strategy, FullySharded) and self._sharded is None:
+            self._sharded = ShardedModel(strategy.precision_plugin.convert_module(self.model), strategy.ranks)
 
     def on_fit_start(self) -> None:
         check_world(self.trainer.world_size)
@@ -101,17 +118,19 @@ class Module(LightningModule):
 
     def on_train_start(self) -> None:
         self.tally = Tally(self.device)
-        self._weight = torch.zeros((), device=self.device)
+        self.guard.start(self.device, self.global_rank, Path(self.trainer.default_root_dir))
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         seeds = np.random.SeedSequence([self.config["seed"], self.global_rank, self.batches])
         torch.manual_seed(int(seeds.generate_state(1)[0]))
+        if self._sharded:
+            share_buffers(self.model)  # as the distributed wrapper does with each batch
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        loss = self.task.loss(self.model, batch)
+        self.guard.before_batch(self.model)
+        loss = self._sharded.loss(self.task.loss, batch) if self._sharded else self.task.loss(self.model, batch)
         self.batches += 1
-        self._weight += torch.as_tensor(loss.weight).detach().to(self._weight)
-        self.tally.add(loss)
+        self.guard.after_batch(self._at_hand, loss)
         return loss.total if loss.unreported is None else loss.total + loss.unreported
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
@@ -121,11 +140,10 @@ class Module(LightningModule):
         distributed wrapper by the number of ranks; both are undone. Clipping comes after this hook.
         """
         self.learning_rate = optimizer.param_groups[0]["lr"]
-        weight = self.sum_over_ranks(self._weight)
+        self._loss, weight = self.sum_over_ranks(self.guard.sums.sums[:2].float())
         scale = self.trainer.accumulate_grad_batches * self.trainer.world_size / weight
-        gradients = [parameter.grad for parameter in self.parameters() if parameter.grad is not None]
+        gradients = [local(parameter.grad) for parameter in self.parameters() if parameter.grad is not None]
         torch._foreach_mul_(gradients, scale)
-        self._weight = torch.zeros_like(self._weight)
 
     def configure_gradient_clipping(
         self,
@@ -133,21 +151,65 @@ class Module(LightningModule):
         gradient_clip_val: int | float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip the norm, under a fused optimiser too.
+        """Clip the norm, under a fused optimiser too; then see whether there is anything to update with.
 
         Lightning refuses that with any mixed precision, though only gradient scaling (16-mixed, where
         nothing is fused here) would make it wrong.
         """
         if gradient_clip_val:
-            torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
+            norm = torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
+        else:
+            norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters() if p.grad is not None])
+        if isinstance(norm, DTensor):
+            norm = norm.full_tensor()
+        sums = self.guard.sums.sums
+        scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
+        good = self.guard.judge(self.trainer.global_step + 1, self._loss, norm, optimizer, scaled=scaled)
+        self.tally.sums += torch.where(good.bool(), sums, 0.0)
+
+    def on_fit_end(self) -> None:
+        if self._sharded:  # what follows is on the whole model
+            self.model, self._sharded = self._sharded.gather(), None
 
     def sum_over_ranks(self, value: Tensor) -> Tensor:
         """Add a tensor up over all ranks."""
         return self.trainer.strategy.reduce(value, reduce_op="sum")
 
+    # What is under way, for the message about memory that did not suffice
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        stage = self.trainer.state.stage
+        self.takes(batch, str(stage.value) if stage else "train")
+        return batch
+
+    def takes(self, batch: Any, stage: str) -> None:
+        """A batch of "train", "validation" or "test" is about to be computed."""
+        self._at_hand, self._stage, self._searching = batch, {"validate": "validation"}.get(stage, stage), False
+
+    def searches(self, description: str) -> None:
+        """Its outputs are about to be searched for."""
+        self._searching, self.search_description = True, description
+
+    def under_way(self) -> str:
+        """Which batch of what is at hand, and what makes it smaller."""
+        if self._at_hand is None:
+            return "before the first batch: make the model smaller (attnbuild show says what it holds)"
+        split = self._stage
+        batch = f"on a batch of {split}: {sizes(self._at_hand)}"
+        setting = size_setting(self._at_hand, self.config, training=split == "train")
+        if split == "train":
+            return f"in training, step {self.trainer.global_step + 1}, {batch}; lower {setting}"
+        if not self._searching:
+            return f"in {split}, {batch}; lower {setting}"
+        path = "validation.search" if split == "validation" else "search"
+        section = self.config["validation"]["search"] if split == "validation" else self.config["search"]
+        beam = f" or {path}.beam (now {section['beam']})" if "beam" in section else ""
+        return f"while outputs were searched for ({self.search_description}), {batch}; lower {setting}{beam}"
+
     # Validation and test
 
     def on_validation_epoch_start(self) -> None:
+        self.guard.settle()
         self._share_buffers()
         self._start_scoring(self.config["validation"]["search"])
 
@@ -156,6 +218,15 @@ class Module(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         self._finish_scoring("validation")
+
+    def on_validation_end(self) -> None:
+        self.shard_again()
+
+    def shard_again(self) -> None:
+        """Go on with slices after an evaluation, during which ``model`` is whole; nothing where it always is."""
+        if self._sharded:
+            self.model = self._sharded.model
+            self._sharded.release()
 
     def on_test_epoch_start(self) -> None:
         self._start_scoring(self.config["search"])
@@ -172,12 +243,16 @@ class Module(LightningModule):
         The distributed wrapper would do so with the first batch, and wait forever for a rank that has none.
         """
         wrapper = self.trainer.strategy.model
+        if self._sharded:
+            share_buffers(self.model)
         if isinstance(wrapper, DistributedDataParallel) and wrapper.broadcast_buffers:
             for buffer in self.buffers():
                 torch.distributed.broadcast(buffer, src=0)
             wrapper.require_forward_param_sync = False
 
     def _start_scoring(self, search: dict[str, Any]) -> None:
+        if self._sharded:
+            self.model = self._sharded.gather()
         self._search = self.task.search(search)
         self.search_description = self._search.description
         self._metrics = {name: metric.to(self.device) for name, metric in self.task.metrics().items()}
@@ -186,9 +261,11 @@ class Module(LightningModule):
 
     def _score(self, batch: Any) -> None:
         self._scored.add(self.task.loss(self.model, batch))
+        self.searches(self._search.description)
         self.predictions += self.task.evaluate(self.model, batch, self._search, self._metrics)
 
     def _finish_scoring(self, split: str) -> None:
+        self._require_each_once(split)
         values = self._scored.means(self.sum_over_ranks, perplexity=self.task.writes == "text")
         values.pop("tokens", None)
         for name, metric in self._metrics.items():
@@ -201,6 +278,21 @@ class Module(LightningModule):
                 self.signatures[name] = str(metric.signature)
         self.results = {f"{split}/{name}": value for name, value in values.items()}
         self.log_dict(self.results, logger=False)
+
+    def _require_each_once(self, split: str) -> None:
+        """Hold what all ranks scored against the split: a score that left examples out looks like any other.
+
+        Raises:
+            RuntimeError: the evaluation loader leaves examples out or repeats them.
+        """
+        corpus = getattr(self.task, "corpora", {}).get(split)  # a task of one's own need not have any
+        if corpus is None or self.config["trainer"]["limit_eval_batches"] is not None:
+            return
+        own = [prediction.index for prediction in self.predictions]
+        scored, total = self.sum_over_ranks(torch.tensor([len(own), sum(own)], device=self.device)).tolist()
+        size = len(corpus)
+        if (scored, total) != (size, size * (size - 1) // 2):
+            raise RuntimeError(f"of the {size} examples of {split} not each was scored once: {scored} were scored")
 
     def record(self, values: dict[str, float]) -> None:
         """Hand values to the loggers, under the number of updates made."""
@@ -216,6 +308,8 @@ class Module(LightningModule):
             "artifacts": self.task.artifacts(),
             "constants": constants(self),
             "step": self.batches,
+            "taken": self.trainer.world_size * (self.batches + self._ahead),
+            "guard": self.guard.state(),
         }
 
     def _whole_config(self) -> dict[str, Any]:
@@ -226,6 +320,11 @@ class Module(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.batches = checkpoint["attnbuild"]["step"]
+        if "taken" in checkpoint["attnbuild"]:  # by another number of ranks, maybe; in older ones by as many
+            taken = -(-checkpoint["attnbuild"]["taken"] // self.trainer.world_size)
+            self._ahead = taken - self.batches
+        if "guard" in checkpoint["attnbuild"]:  # older ones did not leave updates out
+            self.guard.load(checkpoint["attnbuild"]["guard"])
 
 
 class _WithoutLength:

@@ -56,7 +56,7 @@ def adamw(
         decay_all: decay biases, norms and embeddings too, which are left alone otherwise.
     """
     groups = decay_groups(place.model, weight_decay, decay_all)
-    return torch.optim.AdamW(groups, lr=lr, betas=(beta1, beta2), eps=eps, fused=place.fused or None)
+    return torch.optim.AdamW(groups, lr=lr, betas=_betas(beta1, beta2), eps=eps, fused=place.fused or None)
 
 
 @register("optimizer", "adam")
@@ -72,7 +72,7 @@ def adam(
         eps: added to the denominator.
     """
     parameters = trainable(place.model.parameters())
-    return torch.optim.Adam(parameters, lr=lr, betas=(beta1, beta2), eps=eps, fused=place.fused or None)
+    return torch.optim.Adam(parameters, lr=lr, betas=_betas(beta1, beta2), eps=eps, fused=place.fused or None)
 
 
 @register("optimizer", "sgd")
@@ -92,6 +92,11 @@ def sgd(
     """
     groups = decay_groups(place.model, weight_decay, decay_all=False)
     return torch.optim.SGD(groups, lr=lr, momentum=momentum)
+
+
+def _betas(beta1: float, beta2: float) -> tuple[float, float]:
+    """Both as floats: torch takes no whole number for one, and 0 is a number that a config may have."""
+    return float(beta1), float(beta2)
 
 
 def trainable(parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:

@@ -9,22 +9,31 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import torch
 
 from attnbuild.data.pictures import SUFFIXES, Picture
+from attnbuild.data.readers.columns import Columns
+from attnbuild.data.readers.files import LONGEST_LINE, Root, find_picture
+from attnbuild.data.readers.formats import read_table
 from attnbuild.errors import DataError
+from attnbuild.printable import in_one_line, printable
 from attnbuild.training.changes import changed
 from attnbuild.training.checkpoint import Loaded, load
+from attnbuild.training.out_of_memory import out_of_memory_told
 from attnbuild.training.run import atomic_writer
 from attnbuild.training.task import Prediction, Task
 
 __all__ = ["predict_run"]
 
-#: Endings of files whose lines are not texts to predict from.
-_NO_LINES = (".csv", ".tsv", ".jsonl", ".json", ".parquet", *SUFFIXES)
+#: Endings of tables: a column of theirs is predicted from.
+_TABLES = (".csv", ".tsv", ".jsonl", ".parquet", ".csv.gz", ".tsv.gz", ".jsonl.gz")
+
+#: Endings of other files whose lines are not texts to predict from.
+_NO_LINES = (".json", *SUFFIXES)
 
 #: Inputs drawn together by ``explain``.
 _DRAWN_TOGETHER = 32
@@ -37,7 +46,8 @@ def predict_run(run: Path, input: str, output: str, changes: dict[str, Any], exp
 
     Args:
         run: a run folder or a ``.ckpt`` file.
-        input: a file of lines, or "-" for standard input; for a model that reads images, an image or a folder.
+        input: a file of lines, or "-" for standard input; for a model that reads images, an image or a folder; for
+            either a table (csv, tsv, jsonl, parquet), read by the columns that data.source and data.pair name.
         output: a file, written whole at the end, or "-" for standard output. A name that ends in ``.jsonl``
             gets an object a line, with scores and all outputs or the probability of every label; one in ``.csv``
             a table with the scores.
@@ -54,9 +64,11 @@ def predict_run(run: Path, input: str, output: str, changes: dict[str, Any], exp
     loaded = changed(load(run, changes.get("plugins")), changes)
     task, search = loaded.task, loaded.task.search(loaded.config["search"])
     model = loaded.model.to(_device(loaded.config["trainer"]["accelerator"]))
-    inputs = _inputs(task, input) if explain is None else list(_inputs(task, input))
+    inputs = _inputs(task, input, loaded.config.get("data", {}))
+    inputs = inputs if explain is None else list(inputs)
     count = 0
-    with _writer(output) as file, torch.inference_mode():
+    memory = out_of_memory_told(lambda: _to_lower(loaded.config))
+    with memory, _writer(output) as file, torch.inference_mode():
         write = _FORMATS.get(Path(output).suffix, _Lines)(file)
         for prediction in task.predict(model, inputs, search):
             write(prediction)
@@ -70,6 +82,14 @@ def predict_run(run: Path, input: str, output: str, changes: dict[str, Any], exp
         told = "\n".join(unread)
         raise DataError(f"{len(unread)} of {count} images could not be read, and have an empty prediction:\n{told}")
     return count
+
+
+def _to_lower(config: dict[str, Any]) -> str:
+    """What takes the memory of predictions."""
+    values = {f"batch.{name}": config.get("batch", {}).get(name) for name in ("eval_tokens", "eval_rows")}
+    values["search.beam"] = config["search"].get("beam")
+    settings = [f"{name} (now {value})" for name, value in values.items() if value is not None]
+    return f"while predicting; lower {' or '.join(settings)}"
 
 
 def _explain(loaded: Loaded, model: torch.nn.Module, inputs: list[Any], folder: Path) -> None:
@@ -87,7 +107,9 @@ def _explain(loaded: Loaded, model: torch.nn.Module, inputs: list[Any], folder: 
     print(f"drawn: {len(files)} pictures in {folder}", file=sys.stderr)
 
 
-def _inputs(task: Task, input: str) -> Iterable[Any]:
+def _inputs(task: Task, input: str, data: dict[str, Any]) -> Iterable[Any]:
+    if Path(input).name.lower().endswith(_TABLES) and Path(input).is_file():
+        return _cells(Path(input), data, pictures=task.reads == "image")
     if task.reads == "image":
         return _pictures(input)
     if Path(input).is_dir() and input != "-":
@@ -97,6 +119,16 @@ def _inputs(task: Task, input: str) -> Iterable[Any]:
     if Path(input).suffix in _NO_LINES:
         raise DataError(f"{input}: is no file of texts; predict reads one text a line: write them to a .txt first")
     return _lines(input)
+
+
+def _cells(path: Path, data: dict[str, Any], pictures: bool) -> Iterator[Any]:
+    """The sources that a table holds; an empty text where a cell is empty, so that outputs stay beside their rows."""
+    pair = None if pictures else data.get("pair")
+    columns = Columns(data.get("source") or "source", "", pair, pictures)
+    find = partial(find_picture, folders=(path.parent, *Root.choose(None).folders()))
+    for cells, where in read_table(path, [column for column in columns if column.option != "target"]):
+        source = columns.source_of(cells, where, find)
+        yield "" if source is None or (isinstance(source, tuple) and not all(map(str.strip, source))) else source
 
 
 def _pictures(input: str) -> list[Picture]:
@@ -111,7 +143,7 @@ def _pictures(input: str) -> list[Picture]:
     files = sorted((file for file in found if file.suffix.lower() in SUFFIXES), key=_by_number)
     if not files:
         raise DataError(f"{input}: there is no image in this folder; images end in {' '.join(SUFFIXES)}")
-    return [Picture(file, str(file)) for file in files]
+    return [Picture(file, in_one_line(str(file))) for file in files]
 
 
 def _by_number(path: Path) -> list[str | int]:
@@ -126,7 +158,7 @@ class _Lines:
         self.file = file
 
     def __call__(self, prediction: Prediction) -> None:
-        self.file.write(prediction.text.replace("\n", " ") + "\n")
+        self.file.write(" ".join(prediction.text.splitlines()) + "\n")
 
 
 class _Json(_Lines):
@@ -157,7 +189,9 @@ def _lines(name: str) -> Iterator[str]:
     place = "standard input" if name == "-" else name
     try:
         with nullcontext(sys.stdin.buffer) if name == "-" else open(name, "rb") as stream:
-            for number, line in enumerate(stream, start=1):
+            for number, line in enumerate(iter(partial(stream.readline, LONGEST_LINE + 1), b""), start=1):
+                if len(line) > LONGEST_LINE:
+                    raise DataError(f"{place}:{number}: the line is longer than {LONGEST_LINE >> 20} MB")
                 try:
                     yield line.decode("utf-8").rstrip("\r\n")
                 except UnicodeDecodeError as error:
@@ -169,7 +203,7 @@ def _lines(name: str) -> Iterator[str]:
 @contextmanager
 def _writer(name: str) -> Iterator[IO[str]]:
     if name == "-":
-        yield sys.stdout
+        yield cast(IO[str], _Terminal()) if sys.stdout.isatty() else sys.stdout
         return
     path = Path(name).absolute()
     if path.is_dir():
@@ -181,6 +215,16 @@ def _writer(name: str) -> Iterator[IO[str]]:
             yield file
     except OSError as error:
         raise DataError(f"{name}: cannot be written: {error.strerror}") from error
+
+
+class _Terminal:
+    """Standard output where a person reads it: nothing that a model writes commands the terminal."""
+
+    def write(self, text: str) -> int:
+        return sys.stdout.write(printable(text))
+
+    def flush(self) -> None:
+        sys.stdout.flush()
 
 
 def _device(accelerator: str) -> torch.device:

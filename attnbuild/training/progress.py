@@ -1,8 +1,11 @@
-"""What is to be seen while training: a bar on a terminal, lines in a log."""
+"""What is to be seen while training: a bar on a terminal, lines in a log, and a file for who watches many runs."""
 
 from __future__ import annotations
 
+import json
 import logging
+import math
+import time
 from typing import Any
 
 from lightning.pytorch import Callback
@@ -11,7 +14,7 @@ from attnbuild.training.logs import console
 from attnbuild.training.saving import Checkpoints
 from attnbuild.training.training_log import TrainingLog
 
-__all__ = ["ProgressBar", "ProgressLines", "progress", "render_values"]
+__all__ = ["ProgressBar", "ProgressFile", "ProgressLines", "progress", "render_values"]
 
 _log = logging.getLogger(__name__)
 
@@ -20,9 +23,9 @@ _RECORDS_A_LINE = 5
 
 
 def progress(max_steps: int, training: TrainingLog, checkpoints: Checkpoints) -> list[Callback]:
-    """The callbacks that show progress: lines always, since log.txt has them, and a bar on a terminal."""
-    lines = ProgressLines(max_steps, training, checkpoints)
-    return [lines, ProgressBar(max_steps, training, checkpoints)] if console().is_terminal else [lines]
+    """The callbacks that show progress: a file and lines always, since log.txt has them, and a bar on a terminal."""
+    kinds = [ProgressFile, ProgressLines, *([ProgressBar] if console().is_terminal else [])]
+    return [kind(max_steps, training, checkpoints) for kind in kinds]
 
 
 def render_values(values: dict[str, float]) -> str:
@@ -70,6 +73,47 @@ class ProgressLines(_Progress):
         best = self.checkpoints.best
         before = f"  (best before: {best['score']:.3f} at step {best['step']})" if best else ""
         _log.info("step %d/%d  validation: %s%s", trainer.global_step, self.max_steps, values, before)
+
+
+class ProgressFile(_Progress):
+    """``progress.json`` of the run folder, written at most once a second, and after each validation."""
+
+    def __init__(self, max_steps: int, training: TrainingLog, checkpoints: Checkpoints) -> None:
+        super().__init__(max_steps, training, checkpoints)
+        self.validations: list[tuple[int, float]] = []
+        self._written = -math.inf
+
+    def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if trainer.is_global_zero and time.monotonic() - self._written >= 1.0:
+            self._write(trainer)
+
+    def on_validation_end(self, trainer: Any, module: Any) -> None:
+        if trainer.state.fn != "fit":
+            return
+        score = module.results[self.checkpoints.monitor]
+        if math.isfinite(score):
+            self.validations.append((trainer.global_step, score))
+        if trainer.is_global_zero:
+            self._write(trainer)
+
+    def _write(self, trainer: Any) -> None:
+        self._written = time.monotonic()
+        progress = {
+            "step": trainer.global_step,
+            "max_steps": self.max_steps,
+            "values": self.training.latest,
+            "speed": self.training.latest_speed,
+            "unit": self.training.unit,
+            "monitor": self.checkpoints.monitor,
+            "validations": self.validations,
+        }
+        self.checkpoints.run.write_text("progress.json", json.dumps(progress) + "\n")
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"validations": self.validations}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.validations = [(step, score) for step, score in state_dict["validations"]]
 
 
 class ProgressBar(_Progress):

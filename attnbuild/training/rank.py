@@ -1,41 +1,116 @@
 """What one of several training processes runs: ``python -m attnbuild.training.rank RUN_DIR``.
 
-Everything it needs is in the run folder; the environment says which rank it is.
+The environment says which rank it is. Ranks that attnbuild started read all else from the run folder. Of
+those that srun or torchrun started, rank 0 trains the folder as ``attnbuild.training.job`` does, from the
+beginning or from where it stopped, and the others take from it what they need.
 """
 
 from __future__ import annotations
 
-import os
 import sys
+import traceback
+from typing import TYPE_CHECKING
 
-from attnbuild.errors import AttnbuildError
+from attnbuild.errors import AttnbuildError, ConfigError, told
+from attnbuild.training import distributed
+from attnbuild.training.world import World, current
 
-__all__ = ["main"]
+if TYPE_CHECKING:
+    from attnbuild.training.handover import Handed
+
+__all__ = ["follow", "main"]
+
+_INTERRUPTED = 130
 
 
 def main(argv: list[str]) -> int:
     """Train as one rank; the exit code."""
-    from attnbuild.training import distributed
+    world = current()
+    if world.started_by == "attnbuild":
+        distributed.watch_parent()  # before the imports that take seconds, in which it may be killed as well
+        return _started_by_parent(argv[0])
+    if world.rank:
+        return follow(world)
+    return _lead(world, argv)
+
+
+def follow(world: World) -> int:
+    """Train as one of the processes that torchrun or srun started and that rank 0 leads; the exit code.
+
+    Rank 0 says how it ended: this process is silent, unless it finds a defect.
+    """
+    from attnbuild.training import handover
+    from attnbuild.training.signals import sigterm_as_interrupt
+
+    try:
+        with sigterm_as_interrupt():
+            handed = handover.follow(world)
+            with handed.reported():
+                _train(handed)
+    except handover.DismissedError as dismissed:
+        return dismissed.code
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except AttnbuildError as error:
+        return error.exit_code
+    except BaseException:  # a defect: the traceback is for its author
+        traceback.print_exc()
+        return AttnbuildError.exit_code
+    return 0
+
+
+def _train(handed: Handed) -> None:
+    from attnbuild.training.fit import train_rank
+
+    try:
+        train_rank(handed.run, handed.config, handed.typed)
+    except KeyboardInterrupt:
+        handed.after_lead()
+        raise
+
+
+def _lead(world: World, argv: list[str]) -> int:
+    """Train a run folder as rank 0, or alone."""
+    from attnbuild.training.handover import lead
+    from attnbuild.training.job import train_folder
+    from attnbuild.training.signals import sigterm_as_interrupt
+
+    try:
+        with sigterm_as_interrupt(), lead(world):
+            if len(argv) != 1:
+                raise ConfigError("usage: python -m attnbuild.training.rank FOLDER")
+            train_folder(argv[0])
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return _INTERRUPTED
+    except (AttnbuildError, OSError) as error:
+        print(told(error), file=sys.stderr)
+        return error.exit_code if isinstance(error, AttnbuildError) else AttnbuildError.exit_code
+    except BaseException:
+        traceback.print_exc()
+        return AttnbuildError.exit_code
+    return 0
+
+
+def _started_by_parent(folder: str) -> int:
     from attnbuild.training.fit import train_rank
     from attnbuild.training.run import RunFolder
 
-    distributed.watch_parent()
     try:
-        train_rank(RunFolder.open(argv[0]))
+        train_rank(RunFolder.open(folder))
     except KeyboardInterrupt:
-        return 130
+        return _INTERRUPTED
     except AttnbuildError as error:  # the parent prints it
         distributed.report_error(error)
         return error.exit_code
     except BaseException as error:  # a defect: the traceback is for its author
         distributed.report_error(error)
-        raise
+        traceback.print_exc()
+        return AttnbuildError.exit_code
     return 0
 
 
 if __name__ == "__main__":
-    code = main(sys.argv[1:])
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # Not sys.exit: the threads of gloo that still run when the interpreter ends abort the process now and then.
-    os._exit(code)
+    from attnbuild.training.handover import leave
+
+    leave(main(sys.argv[1:]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -11,6 +12,7 @@ import yaml
 from attnbuild.errors import ConfigError, Problem
 from attnbuild.registry import check_options
 from attnbuild.sections import SECTIONS
+from attnbuild.training.checkpoint import require_named_plugins
 
 __all__ = ["CHANGEABLE", "resumed_config"]
 
@@ -19,7 +21,10 @@ __all__ = ["CHANGEABLE", "resumed_config"]
 CHANGEABLE = (
     "trainer.max_steps",
     "trainer.max_minutes",
+    "trainer.devices",
+    "trainer.num_nodes",
     "trainer.log_every",
+    "trainer.on_nan",
     "trainer.threads",
     "trainer.limit_eval_batches",
     "trainer.profiler",
@@ -28,22 +33,29 @@ CHANGEABLE = (
 )
 
 
-def resumed_config(stored: dict[str, Any], typed: list[str], path: str) -> dict[str, Any]:
+def resumed_config(
+    stored: dict[str, Any], typed: list[str], path: str, plugins: Sequence[str] | None = None
+) -> dict[str, Any]:
     """The config to go on with.
 
     Args:
         stored: the config of the run folder.
         typed: the overrides given with ``resume=``, as ``key=value``.
         path: the run folder, which the result has under ``resume``.
+        plugins: those that the user named, among which the run's own must be; None where the run is known to be the
+            caller's own.
 
     Raises:
+        CheckpointError: the run needs a plugin that was not named, or its config is damaged.
         ConfigError: an override cannot take effect in a run that goes on; all of them together.
     """
+    if plugins is not None:
+        require_named_plugins(stored, plugins, path)
     config = copy.deepcopy(stored)
     problems = []
     for override in typed:
         key, _, value = override.lstrip("+").partition("=")
-        if key == "resume" or key.startswith("hydra"):
+        if key in ("resume", "plugins") or key.startswith("hydra"):
             continue
         if not any(fnmatchcase(key, pattern) for pattern in CHANGEABLE):
             message = f"a run that is resumed keeps its config; it may change {', '.join(CHANGEABLE)}"

@@ -6,7 +6,8 @@
     metrics.csv       step, metric, value        tensorboard/  the same for TensorBoard
     summary.json      results and circumstances  tokenizer files, test-*.json, predictions-*.jsonl
 
-Small files are written whole: to a temporary file that then takes the name.
+Small files are written whole: to a temporary file that then takes the name. They are read as files of a stranger: as
+plain values of a bounded size, of which none leads out of the folder.
 """
 
 from __future__ import annotations
@@ -20,8 +21,15 @@ from pathlib import Path
 from typing import IO, Any
 
 from attnbuild.errors import CheckpointError, ConfigError
+from attnbuild.plain import require_plain
+from attnbuild.printable import in_one_line
 
-__all__ = ["RunFolder", "atomic_writer"]
+__all__ = ["RunFolder", "atomic_writer", "is_plain_name"]
+
+#: The longest summary that is read; one has some 10 kB.
+_MOST_BYTES = 16 << 20
+#: Values in it.
+_MOST_VALUES = 1_000_000
 
 
 @contextmanager
@@ -36,9 +44,16 @@ def atomic_writer(path: Path) -> Iterator[IO[str]]:
             yield file
         os.chmod(temporary, 0o666 & ~umask)
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno and error.filename in (None, temporary):
+            error.filename = str(path)  # a disk that is full does not say what it was asked to take
         raise
+
+
+def is_plain_name(name: Any) -> bool:
+    """Whether a name from a file of others is that of a file in the folder at hand, and leads nowhere else."""
+    return isinstance(name, str) and name not in ("", ".", "..") and not set(name) & {"/", "\\", "\0"}
 
 
 class RunFolder:
@@ -106,36 +121,59 @@ class RunFolder:
         self.write_text("overrides.yaml", yaml.safe_dump(typed, allow_unicode=True))
 
     def read_config(self) -> dict[str, Any]:
-        """The resolved config of the run.
+        """The resolved config of the run. What it says is text and numbers: nothing in it is resolved or run.
 
         Raises:
             CheckpointError: it is damaged.
         """
-        import yaml
-
-        try:
-            config = yaml.safe_load(self.config_file.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise CheckpointError(f"{self.config_file}: cannot be read: {error}") from error
+        config = self._read_yaml(self.config_file)
         if not isinstance(config, dict):
             raise CheckpointError(f"{self.config_file}: is no config")
         return config
 
     def read_overrides(self) -> list[str]:
-        """What the user typed."""
-        import yaml
+        """What the user typed.
 
-        return yaml.safe_load(self.overrides_file.read_text(encoding="utf-8")) or []
+        Raises:
+            CheckpointError: it is damaged.
+        """
+        typed = self._read_yaml(self.overrides_file) if self.overrides_file.exists() else None
+        if typed is not None and not (isinstance(typed, list) and all(isinstance(word, str) for word in typed)):
+            raise CheckpointError(f"{self.overrides_file}: is no list of overrides")
+        return typed or []
+
+    def _read_yaml(self, path: Path) -> Any:
+        from attnbuild.yaml_files import read_yaml
+
+        try:
+            return read_yaml(path)
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{path}: cannot be read: {error}") from error
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Write summary.json."""
         self.write_text("summary.json", json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
 
     def read_summary(self) -> dict[str, Any]:
-        """What summary.json holds; empty when there is none."""
+        """What summary.json holds; empty when there is none.
+
+        Raises:
+            CheckpointError: it is damaged.
+        """
         if not self.summary_file.is_file():
             return {}
-        return json.loads(self.summary_file.read_text(encoding="utf-8"))
+        try:
+            with self.summary_file.open("rb") as file:
+                data = file.read(_MOST_BYTES + 1)
+            if len(data) > _MOST_BYTES:
+                raise ValueError(f"it has more than {_MOST_BYTES >> 20} MB")
+            summary = json.loads(data)
+            require_plain(summary, most=_MOST_VALUES)
+        except (OSError, ValueError, RecursionError) as error:
+            raise CheckpointError(f"{self.summary_file}: cannot be read: {error}") from error
+        if not isinstance(summary, dict):
+            raise CheckpointError(f"{self.summary_file}: is no summary")
+        return summary
 
     def chosen_checkpoint(self) -> Path:
         """The checkpoint to test and predict with.
@@ -144,11 +182,14 @@ class RunFolder:
         noted the better in its summary; one that is not finished has its best so far.
 
         Raises:
-            CheckpointError: the run has no checkpoint yet.
+            CheckpointError: the run has no checkpoint yet, or names one elsewhere.
         """
         chosen = self.read_summary().get("checkpoint")
         candidates = [self.best_checkpoint, self.last_checkpoint]
         if chosen is not None:
+            if not is_plain_name(chosen):
+                told = in_one_line(repr(chosen), 80)
+                raise CheckpointError(f"{self.summary_file}: names a checkpoint outside the run: {told}")
             candidates.insert(0, self.checkpoints / chosen)
         for path in candidates:
             if path.is_file():

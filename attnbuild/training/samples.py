@@ -9,6 +9,7 @@ from typing import Any
 
 from lightning.pytorch import Callback
 
+from attnbuild.printable import printable
 from attnbuild.training.run import RunFolder
 from attnbuild.training.task import Prediction
 
@@ -56,7 +57,7 @@ def render(predictions: Iterable[Prediction]) -> str:
         if prediction.reference is not None:
             lines += _named("reference", prediction.reference)
         paragraphs.append("\n".join(lines) + "\n")
-    return "\n".join(paragraphs)
+    return printable("\n".join(paragraphs))
 
 
 def _named(name: str, text: str) -> list[str]:

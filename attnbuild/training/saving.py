@@ -14,8 +14,9 @@ from typing import Any
 
 from lightning.pytorch.callbacks import Checkpoint
 
+from attnbuild.errors import CheckpointError
 from attnbuild.training.averaging import Average, MovingAverage
-from attnbuild.training.run import RunFolder
+from attnbuild.training.run import RunFolder, is_plain_name
 
 __all__ = ["Checkpoints"]
 
@@ -45,6 +46,7 @@ class Checkpoints(Checkpoint):
     def on_validation_end(self, trainer: Any, module: Any) -> None:
         if trainer.state.fn != "fit":
             return
+        module.shard_again()  # the moving average is of slices, where there are any
         score = module.results[self.monitor]
         score = -math.inf if math.isnan(score) else score
         rank = (score, -module.results["validation/loss"])  # the loss decides between equal scores
@@ -96,3 +98,6 @@ class Checkpoints(Checkpoint):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best = state_dict["best"]
         self.candidates = [(name, score) for name, score in state_dict["candidates"]]
+        foreign = [name for name, _ in self.candidates if not is_plain_name(name)]
+        if foreign:
+            raise CheckpointError(f"{self.run.last_checkpoint}: names a checkpoint outside the run: {foreign[0]!r:.80}")

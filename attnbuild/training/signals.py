@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: both leave as KeyboardInterrupt, and nothing swallows it."""
+"""Ctrl-C, SIGTERM and SIGUSR1: all leave as KeyboardInterrupt, and nothing swallows it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def interrupts_kept() -> Iterator[None]:
 
 @contextmanager
 def sigterm_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM end a run as Ctrl-C does, so that it says so in its summary."""
+    """Let SIGTERM, and SIGUSR1 of a cluster, end a run as Ctrl-C does, so that it says so in its summary."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -36,8 +36,9 @@ def sigterm_as_interrupt() -> Iterator[None]:
     def interrupt(number: int, frame: Any) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGUSR1)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,8 +1,13 @@
 """When training ends: after its steps or minutes, or when someone asks it to.
 
-Whatever ends it regularly, the last step is validated and saved. Ctrl-C and SIGTERM wait for the
-update under way, save a checkpoint to go on from, and then stop; while validation runs, and with
-several processes, they stop at once and the checkpoint of the validation before remains.
+Whatever ends it regularly, the last step is validated and saved. Ctrl-C, SIGTERM and SIGUSR1, the word of a
+cluster that the machine is wanted back soon, wait for the update under way, save a checkpoint to go on
+from, and then stop. One process stops within a validation at once, and the checkpoint of the validation
+before remains; after SIGUSR1 there is time, and the validation is finished. Several processes cannot agree
+within a validation, and always finish it. Asked a second time, some seconds later, a process stops where it is.
+
+Several processes must stop at the same update, though signals and clocks reach them at different times:
+about once a second they tell each other whether anyone wants to stop.
 """
 
 from __future__ import annotations
@@ -13,6 +18,7 @@ import threading
 import time
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback
 
 from attnbuild.training.saving import Checkpoints
@@ -20,6 +26,14 @@ from attnbuild.training.saving import Checkpoints
 __all__ = ["Stopping"]
 
 _log = logging.getLogger(__name__)
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
+#: Seconds in which being asked again is no second thought: who starts processes hands on what they heard themselves.
+_SAME_WORD = 2.0
+
+#: Seconds and updates between two times that several processes tell each other whether to stop.
+_AGREE_EVERY, _MOST_UPDATES = 1.0, 100
 
 
 class Stopping(Callback):
@@ -40,6 +54,11 @@ class Stopping(Callback):
         self.earlier = 0.0
         self.started = time.monotonic()
         self.interrupted = False
+        self.at_once = False
+        self._stops = False
+        self._asked = 0.0
+        self._several = False
+        self._validated = False
         self._handlers: dict[int, Any] = {}
 
     @property
@@ -49,43 +68,74 @@ class Stopping(Callback):
 
     def on_train_start(self, trainer: Any, module: Any) -> None:
         self.started = time.monotonic()
+        self._several = trainer.world_size > 1
+        self._last_agreed, self._agreed_at = trainer.global_step, self.started
+        self._next_agreed = trainer.global_step + 1
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in _SIGNALS:
                 self._handlers[number] = signal.signal(number, self._on_signal)
-        self._at_once = trainer.world_size > 1
 
     def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:
-        if self.interrupted:  # since the last checkpoint was saved, nothing has changed
-            raise KeyboardInterrupt
+        if self._stops or (self.interrupted and self._validated and not self._several):
+            raise KeyboardInterrupt  # since the last checkpoint was saved, nothing has changed
+        self._validated = False
 
     def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         if module.batches % trainer.accumulate_grad_batches:
             return
-        if trainer.global_step >= self.max_steps or self._time_is_up(trainer):
+        time_is_up = self._agree(trainer)
+        if trainer.global_step >= self.max_steps or time_is_up:
             trainer.should_stop = True  # Lightning validates once more when it sees this
         validation_is_next = trainer.should_stop or trainer.global_step % self.every == 0
-        if self.interrupted and not validation_is_next:
+        if self._stops and not validation_is_next:
             _log.info("interrupted: saving %s", self.checkpoints.run.last_checkpoint)
             self.checkpoints.save_last(trainer)
             raise KeyboardInterrupt
 
     def on_validation_batch_start(self, *args: Any, **kwargs: Any) -> None:
-        if self.interrupted:
+        if self.at_once:
             raise KeyboardInterrupt
 
-    def _time_is_up(self, trainer: Any) -> bool:
-        if self.max_minutes is None:
+    def on_validation_end(self, trainer: Any, module: Any) -> None:
+        if trainer.state.fn == "fit":
+            self._validated = True
+            self._agree(trainer, now=True)
+
+    def _agree(self, trainer: Any, now: bool = False) -> bool:
+        """Whether the time is up; ``_stops`` is then whether someone was asked to stop. Alike in all processes.
+
+        Args:
+            trainer: of this process.
+            now: do not wait until it is time to.
+        """
+        time_is_up = self.max_minutes is not None and self.seconds >= 60 * self.max_minutes
+        if not self._several:
+            self._stops = self.interrupted
+            return time_is_up
+        step = trainer.global_step
+        if step < self._next_agreed and not now:
             return False
-        # Clocks differ between processes, and all must take the same decision.
-        return trainer.strategy.reduce_boolean_decision(self.seconds >= 60 * self.max_minutes, all=False)
+        pace = (time.monotonic() - self._agreed_at) / max(1, step - self._last_agreed)
+        own = torch.tensor([self.interrupted, time_is_up, pace], device=trainer.strategy.root_device)
+        stops, time_is_up, pace = trainer.strategy.reduce(own, reduce_op="max").tolist()
+        self._stops = bool(stops)
+        self._last_agreed, self._agreed_at = step, time.monotonic()
+        # Of the slowest: all reckon with one pace, and so come to the same update.
+        self._next_agreed = step + min(_MOST_UPDATES, max(1, int(_AGREE_EVERY / max(pace, 1e-9))))
+        return bool(time_is_up)
 
     def _on_signal(self, number: int, frame: Any) -> None:
-        if self.interrupted or self._at_once:
-            raise KeyboardInterrupt
-        self.interrupted = True
+        if self.interrupted:
+            if time.monotonic() - self._asked > _SAME_WORD:
+                raise KeyboardInterrupt
+            return
+        self.interrupted, self._asked = True, time.monotonic()
+        self.at_once = number != signal.SIGUSR1 and not self._several
 
     def on_train_end(self, trainer: Any, module: Any) -> None:
         self._restore_handlers()
+        if self._stops:  # asked to, while the last update was validated
+            raise KeyboardInterrupt
 
     def on_exception(self, trainer: Any, module: Any, exception: BaseException) -> None:
         self._restore_handlers()

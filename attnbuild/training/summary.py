@@ -24,7 +24,8 @@ _PACKAGES = ("attnbuild", "torch", "lightning", "torchmetrics", "hydra-core", "s
 class Summary:
     """The summary of one run, written at the start, now and then, and at the end.
 
-    ``status`` is "running", "ok", "failed" or "interrupted"; a run that was killed stays "running".
+    ``status`` is "running", "ok", "failed", "oom" (out of memory) or "interrupted"; a run that was
+    killed stays "running".
 
     Args:
         run: the run folder.
@@ -49,6 +50,7 @@ class Summary:
             "parameters": None,
             "wall_seconds": self.earlier,
             "peak_memory_mb": None,
+            "skipped_updates": 0,
             "overrides": typed,
             "versions": _versions(),
         }

@@ -21,11 +21,12 @@ from attnbuild.data.batching import Batch, EvalBatches, Examples, TrainBatches, 
 from attnbuild.data.place import DataPlace, TokenizerPlace
 from attnbuild.data.sides.images import ImageSide
 from attnbuild.data.sides.text import PAIR_SEPARATOR, TOKENIZER_FILE, TextSide
-from attnbuild.data.tokenizers.vocabulary import BOS, EOS, PAD, Vocabulary
+from attnbuild.data.tokenizers.vocabulary import BOS, EOS, PAD, UNK, Vocabulary
 from attnbuild.errors import DataError, Problem
 from attnbuild.generation.base import Search, SearchPlace
 from attnbuild.inputs import Ends, ImageInput, TextInput
 from attnbuild.model import EncoderDecoder, build_model
+from attnbuild.printable import in_one_line
 from attnbuild.registry import build, lookup, names
 from attnbuild.training.lengths import too_low
 from attnbuild.training.task import SPLITS, Prediction, Task, TaskPlace
@@ -292,7 +293,7 @@ class SupervisedTask(Task):
         return {"search": self.config["search"], "validation.search": self.config["validation"]["search"]}
 
     def search(self, section: dict[str, Any]) -> Search:
-        return build("search", SearchPlace(BOS, EOS, PAD), section, "search")
+        return build("search", SearchPlace(BOS, EOS, PAD, UNK), section, "search")
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module, batch: Batch, search: Any, metrics: dict[str, Metric]) -> list[Prediction]:
@@ -316,7 +317,7 @@ class SupervisedTask(Task):
     def _predict_chunk(self, model: EncoderDecoder, chunk: list[tuple[int, Any]], search: Any) -> list[Prediction]:
         """An empty line and an unreadable image have an empty answer, so that lines stay aligned."""
         source, device = self.source_side, self.device_of(model)
-        values = {index: self._parsed(given) for index, given in chunk}
+        values = {index: self._parsed(given, index) for index, given in chunk}
         done = {index: Prediction(index, "", source.text(value)) for index, value in values.items() if not value}
         stored = self._encoded({index: value for index, value in values.items() if value})
         indices = list(stored)
@@ -332,8 +333,8 @@ class SupervisedTask(Task):
             done[index] = Prediction(index, "", source.text(values[index]))
         return [done[index] for index, _ in chunk]
 
-    def _parsed(self, given: Any) -> Any:
-        """A line as a reader would give it; a picture as it is."""
+    def _parsed(self, given: Any, number: int) -> Any:
+        """A line as a reader would give it; a picture, or a pair from a table, as it is."""
         if not isinstance(given, str):
             return given
         if not self.config["data"].get("pair"):
@@ -341,7 +342,8 @@ class SupervisedTask(Task):
         parts = [part.strip() for part in given.split(PAIR_SEPARATOR)]
         if len(parts) != 2 and given.strip():
             raise DataError(
-                f"the model reads pairs of texts, parted by a tab; this line has {len(parts)} texts: {given}"
+                f"line {number + 1} of the input: the model reads pairs of texts, parted by a tab, and here are "
+                f"{len(parts)}: {in_one_line(given, 60)!r}"
             )
         return tuple(parts) if given.strip() else ""
 
@@ -363,7 +365,7 @@ class SupervisedTask(Task):
     @torch.no_grad()
     def explain(self, model: nn.Module, inputs: dict[int, Any], search: Any, folder: Path) -> list[Path]:
         assert isinstance(model, EncoderDecoder)
-        values = {number: self._parsed(given) for number, given in inputs.items()}
+        values = {number: self._parsed(given, number) for number, given in inputs.items()}
         stored = self._encoded({number: value for number, value in values.items() if value})
         if not stored:
             return []

@@ -10,7 +10,9 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from attnbuild.errors import ConfigError
 from attnbuild.training.checkpoint_io import AtomicCheckpointIO
-from attnbuild.training.distributed import is_rank, process_count
+from attnbuild.training.distributed import process_count
+from attnbuild.training.environment import Environment
+from attnbuild.training.world import World, current
 
 __all__ = ["build_trainer"]
 
@@ -27,11 +29,12 @@ def build_trainer(
         ConfigError: the machine lacks what the section asks for.
     """
     section = config["trainer"]
-    devices = process_count(section)
+    devices, world = process_count(section), current()
     options: dict[str, Any] = {
         "accelerator": section["accelerator"],
         "devices": devices,
-        "strategy": _strategy(section, devices),
+        "num_nodes": world.nodes,
+        "strategy": _strategy(section, devices * world.nodes),
         "precision": section["precision"],
         "max_steps": section["max_steps"],
         "max_epochs": -1,
@@ -48,7 +51,7 @@ def build_trainer(
         "enable_checkpointing": bool(callbacks),
         "callbacks": callbacks or [],
         "logger": loggers or False,
-        "plugins": _plugins(),
+        "plugins": _plugins(world),
         "profiler": _profiler(section["profiler"], folder),
         "default_root_dir": folder,
     }
@@ -58,23 +61,38 @@ def build_trainer(
         raise ConfigError(str(error), "trainer") from error
 
 
-def _plugins() -> list[Any]:
-    from lightning.pytorch.plugins.environments import LightningEnvironment
-
-    # A rank was told by its parent which one it is; no other environment shall be guessed from variables.
-    return [AtomicCheckpointIO(), *([LightningEnvironment()] if is_rank() else [])]
+def _plugins(world: World) -> list[Any]:
+    return [AtomicCheckpointIO(), Environment(world)]
 
 
 def _strategy(section: dict[str, Any], devices: int) -> Any:
-    """One device needs no strategy; several get DDP, on the CPU over gloo."""
+    """One device needs no strategy; several get DDP or FSDP, on the CPU over gloo."""
     if devices == 1:
         return "auto"
+    if section["strategy"] == "fsdp":
+        return _sharded(section)
     if section["strategy"] not in ("auto", "ddp"):
         return section["strategy"]
     from lightning.pytorch.strategies import DDPStrategy
 
     backend = "gloo" if section["accelerator"] == "cpu" else "nccl"
     return DDPStrategy(process_group_backend=backend)
+
+
+def _sharded(section: dict[str, Any]) -> Any:
+    """Parameters spread over the devices.
+
+    Raises:
+        ConfigError: the strategy does not compute in this precision.
+    """
+    from attnbuild.training.sharding import PRECISIONS, FullySharded
+
+    if section["precision"] not in PRECISIONS:
+        message = (
+            f"fsdp trains in {', '.join(PRECISIONS)}, not in {section['precision']!r}: choose one, or strategy=ddp"
+        )
+        raise ConfigError(message, "trainer.precision")
+    return FullySharded("gloo" if section["accelerator"] == "cpu" else "nccl")
 
 
 def _profiler(name: str | None, folder: Path) -> Any:

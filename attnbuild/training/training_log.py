@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from typing import Any
 
 from lightning.pytorch import Callback
 
-from attnbuild.errors import AttnbuildError
 from attnbuild.training.tally import Tally
 
 __all__ = ["TrainingLog"]
@@ -72,11 +70,6 @@ class TrainingLog(Callback):
         self.tokens += tokens
         self.seconds += seconds
         module.tally = Tally(module.device)
-        if not math.isfinite(means["loss"]):
-            raise AttnbuildError(
-                f"the training loss is {means['loss']} at step {trainer.global_step}; "
-                "lower optimizer.lr, warm up longer, or set trainer.clip"
-            )
         self.latest = {f"train/{name}": value for name, value in means.items()}
         self.latest["train/learning_rate"] = module.learning_rate
         self.unit = module.task.unit

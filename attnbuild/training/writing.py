@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -10,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnbuild.data.batching import Batch
-from attnbuild.data.tokenizers.vocabulary import BOS, EOS, PAD, Vocabulary
+from attnbuild.data.tokenizers.vocabulary import BOS, EOS, PAD, UNK, Vocabulary
 from attnbuild.decoders.base import Decoded
-from attnbuild.errors import Problem
+from attnbuild.errors import ConfigError, Problem
 from attnbuild.generation.align import align
 from attnbuild.generation.base import Search, SearchPlace
 from attnbuild.memory import Memory
@@ -83,9 +84,14 @@ class WritingTask(SupervisedTask):
         problems = super().check()
         for path, section in self.searches().items():
             if section["type"] == "none":
-                problems.append(
-                    Problem(f"{path}.type", "this task writes text, which must be searched for: greedy or beam")
-                )
+                how = "search=greedy" if path == "search" else f"{path}.type=greedy"
+                message = f"this task writes text, which must be searched for: set {how}"
+                problems.append(Problem(f"{path}.type", message))
+                continue
+            try:
+                self.search(section)
+            except ConfigError as error:  # a search tells the name of its option, as it may be at either path
+                problems += [replace(problem, path=f"{path}.{problem.path}") for problem in error.problems]
         return problems
 
     def attended(self, model: EncoderDecoder, memory: Memory, answers: list[Answer]) -> list[np.ndarray] | None:
@@ -93,6 +99,6 @@ class WritingTask(SupervisedTask):
 
         None where the attention has no weights.
         """
-        place = SearchPlace(BOS, EOS, PAD)
+        place = SearchPlace(BOS, EOS, PAD, UNK)
         weights = align(model.generator, memory, [answer.tokens for answer in answers], place)
         return None if weights is None else [row.float().cpu().numpy() for row in weights]

@@ -123,12 +123,14 @@ class CldrLanguagesReader(Reader):
         return {language: text for language, text in texts.items() if any(map(str.isalpha, text))}
 
     def _cut(self, rows: list[tuple[str, str]]) -> dict[str, list[tuple[str, str]]]:
+        from attnbuild.data.phrases import fewer
+
         left = iter(rows)
         made = {split: list(islice(left, size)) for split, size in self._sizes.items()}
         for split, texts in made.items():
             if len(texts) < self._sizes[split]:
                 raise ConfigError(
-                    f"these languages have no more than {len(texts)} such texts to say; lower data.{split}",
+                    f"these languages have no more than {len(texts)} such texts to say: {fewer(split, len(texts))}",
                     f"data.{split}",
                 )
         return made

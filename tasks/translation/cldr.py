@@ -84,6 +84,7 @@ class CldrReader(Reader):
 
     def _make(self) -> dict[str, list[Pair]]:
         """All splits: distinct sentences to train on, then others of known words to hold out."""
+        from attnbuild.data.phrases import fewer
         from attnbuild.tasks.translation.cldr_sentences import draw_sentences
 
         limit = _PATIENCE * sum(self._sizes.values())
@@ -101,7 +102,7 @@ class CldrReader(Reader):
         for split, pairs in made.items():
             if len(pairs) < self._sizes[split]:
                 raise ConfigError(
-                    f"{self.name} has no more than {len(pairs)} such sentences to say; lower data.{split}",
+                    f"{self.name} has no more than {len(pairs)} such sentences to say: {fewer(split, len(pairs))}",
                     f"data.{split}",
                 )
         return made

@@ -74,7 +74,7 @@ def test_raw_attention_keeps_the_width_of_the_memory() -> None:
         ),
         ("luong_dot", {"kernel": 3}, "it is an option of the preset: location_aware$"),
         ("multihead", {"score": "aditive"}, "unknown score 'aditive'; did you mean 'additive'"),
-        ("bahdanau", {"position": "rope"}, "'rope' turns a product.*use a score of.*or position alibi"),
+        ("bahdanau", {"position": "rope"}, "'rope' turns a product.*set score=cosine .*, or position=alibi"),
         ("bahdanau", {"heads": 2}, "without projections there is one head"),
         ("bahdanau", {"backend": "sdpa"}, "needs a dot-like score"),
         ("none", {"score": "dot", "memory_dim": 16}, "the core 'none'.*takes no score"),
@@ -128,3 +128,11 @@ def test_the_cache_of_windowed_decoding_stays_constant() -> None:
         _, state = layer.step(token, state, 2)
     assert state.key.shape[2] == 4
     assert state.length == 10
+
+
+def test_a_preset_is_not_blamed_for_the_option_of_a_part_that_was_replaced() -> None:
+    """rope_base stands in the file of ``rope``, and alibi has none."""
+    layer = build_attention("rope", dim=16, position="alibi")
+    assert layer.spec.parts["position"].name == "alibi"
+    with pytest.raises(ConfigError, match="rope_base"):
+        build_attention("rope", dim=16, position="alibi", rope_base=7.0)

@@ -127,7 +127,7 @@ def test_only_a_recurrent_decoder_can_use_it() -> None:
 
 
 def test_a_convolution_without_a_centre_is_refused() -> None:
-    with pytest.raises(ConfigError, match="choose an odd width, such as 5"):
+    with pytest.raises(ConfigError, match="choose 3 or 5"):
         build(kernel=4)
 
 

@@ -185,7 +185,7 @@ def test_rotations_are_saved() -> None:
 
 
 def test_odd_buckets_are_refused() -> None:
-    with pytest.raises(ConfigError, match="choose an even number"):
+    with pytest.raises(ConfigError, match="choose 4 or 6"):
         build(hash_buckets=5)
 
 

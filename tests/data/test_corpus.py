@@ -54,7 +54,9 @@ def test_training_drops_and_counts_long_and_empty_rows(make_corpus):
     corpus, _ = make_corpus(b"a b\na b c d\n\nb\n", b"a\na\na\na b c d e\n", max_length=4)
     assert (len(corpus), corpus.too_long, corpus.skipped) == (1, 2, 1)
     assert corpus.texts([0])[0] == ["a b"]
-    with pytest.raises(DataError, match=r"all 1 examples of train are longer than batch\.max_length=1 tokens"):
+    with pytest.raises(
+        DataError, match=r"all 1 examples of train are longer than 1 tokens: set batch.max_length=3 or more"
+    ):
         make_corpus(b"a b\n", b"a\n", max_length=1)
 
 

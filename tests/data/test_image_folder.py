@@ -47,14 +47,18 @@ def test_one_folder_is_split(make_reader, tmp_path):
     assert len({path for paths in files.values() for path in paths}) == 20
 
 
-def test_fingerprint_follows_pixels_and_labels(make_reader, pets):
+def test_fingerprint_follows_pixels_names_and_labels(make_reader, pets):
     reader = make_reader(type="image_folder", path="pets", root=str(pets))
     first = reader.fingerprint("train")
+    (pets / "pets").rename(pets / "moved")
+    assert make_reader(type="image_folder", path="moved", root=str(pets)).fingerprint("train") == first
+    (pets / "moved").rename(pets / "pets")
     (pets / "pets" / "train" / "dog" / "a.jpg").rename(pets / "pets" / "train" / "dog" / "aa.jpg")
-    assert reader.fingerprint("train") == first
+    renamed = reader.fingerprint("train")
+    assert renamed != first, "samples and predictions would show the old name"
     Image.new("L", (4, 4), 99).save(pets / "pets" / "train" / "dog" / "aa.jpg", "PNG")
     second = reader.fingerprint("train")
-    assert second != first
+    assert second not in (first, renamed)
     (pets / "pets" / "train" / "dog").rename(pets / "pets" / "train" / "wolf")
     assert reader.fingerprint("train") not in (first, second)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import torch
 import yaml
 
 import attnbuild
-from tests.e2e.commands import SMALL, only_run, run_command
+from tests.e2e.commands import PATIENCE, SMALL, only_run, run_command, start_command
 
 FEW_STEPS = (*SMALL, "trainer.max_steps=4", "validation.every=4")
 
@@ -20,33 +22,64 @@ def summary_of(run: Path) -> dict[str, Any]:
     return json.loads((run / "summary.json").read_text())
 
 
+def status_of(run: Path) -> dict[str, Any]:
+    return json.loads((run / "status.json").read_text())
+
+
 def test_a_sweep_over_attentions(tmp_path: Path) -> None:
-    outcome = run_command("train", *FEW_STEPS, "-m", "attention=multihead,rope", "hydra.sweep.dir=sweep", cwd=tmp_path)
+    words = (*FEW_STEPS, "-m", "attention=multihead,rope", "sweep.name=mine", "launcher.jobs=2")
+    outcome = run_command("train", *words, cwd=tmp_path)
     assert outcome.code == 0, outcome.err
     for number, preset in enumerate(("multihead", "rope")):
-        run = tmp_path / "sweep" / str(number)
+        run = tmp_path / "outputs" / "sweeps" / "mine" / f"{number}_attention-{preset}"
         summary = summary_of(run)
-        assert summary["status"] == "ok"
+        assert summary["status"] == status_of(run)["status"] == "ok"
         assert summary["places"]["encoder.attention"]["preset"] == preset
         assert f"attention={preset}" in yaml.safe_load((run / "overrides.yaml").read_text())
         assert "test (greedy)" in (run / "log.txt").read_text(encoding="utf-8")
-        assert f"run folder: {run}" in outcome.err
-    assert sorted(path.name for path in (tmp_path / "sweep").iterdir()) == ["0", "1", "multirun.yaml"]
+        figures = status_of(run)["figures"]
+        assert figures["score"] == summary["score"]
+        assert figures["test/bleu"] == summary["metrics"]["test/bleu"]
+        progress = json.loads((run / "progress.json").read_text())
+        assert (progress["step"], progress["monitor"]) == (4, "validation/bleu")
+        assert [step for step, _ in progress["validations"]] == [4]
+        assert "2 ok" in outcome.out
+    assert run_command("train", *words, cwd=tmp_path).out.count("ok (before)") == 2
 
 
-def test_a_job_that_fails_leaves_the_other_alone(tmp_path: Path) -> None:
-    """5 heads do not divide a width of 32, which shows in the job only: a sweep checks names beforehand."""
-    words = ("-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "attention.heads=5,4", "hydra.sweep.dir=sweep")
-    outcome = run_command("train", *FEW_STEPS, *words, cwd=tmp_path)
-    assert outcome.code == 2
-    assert "Traceback" not in outcome.err
-    assert "heads" in outcome.err
-    failed, finished = (summary_of(tmp_path / "sweep" / str(number)) for number in (0, 1))
-    assert failed["status"] == "failed"
-    assert "heads" in failed["error"]
-    assert "attention.heads=5" in failed["overrides"]
-    assert finished["status"] == "ok"
-    assert "test/bleu" in finished["metrics"]
+@pytest.mark.parametrize("devices", ["1,2", "2,1"])
+def test_a_sweep_over_numbers_of_processes(tmp_path: Path, devices: str) -> None:
+    """Every job trains once, in its own folder, with as many processes as it asked for."""
+    words = (*FEW_STEPS, "-m", "trainer=ddp_sim", f"trainer.devices={devices}", "sweep.name=mine")
+    outcome = run_command("train", *words, cwd=tmp_path)
+    assert outcome.code == 0, outcome.err
+    jobs = sorted((tmp_path / "outputs" / "sweeps" / "mine").glob("*/summary.json"))
+    assert [path.parent.name for path in jobs] == [f"{n}_devices-{k}" for n, k in enumerate(devices.split(","))]
+    assert not list((tmp_path / "outputs").glob("translation"))
+    trained = {path.parent.name[-1]: summary_of(path.parent)["tokens_trained"] for path in jobs}
+    assert trained["2"] > 1.7 * trained["1"], "two processes read twice as much in as many steps"
+
+
+def test_a_sweep_that_was_killed_goes_on(tmp_path: Path) -> None:
+    """SIGKILL to who started it: its job saves and ends by itself, and the same command finishes all."""
+    words = ("train", *SMALL, "-m", "seed=1,2", "sweep.name=mine", "trainer.max_steps=60", "validation.every=10")
+    process = start_command(*words, cwd=tmp_path)
+    first = tmp_path / "outputs" / "sweeps" / "mine" / "0_seed-1"
+    wait_for(lambda: (first / "checkpoints" / "last.ckpt").is_file())
+    process.kill()
+    process.wait()
+    wait_for(lambda: summary_of(first)["status"] == "interrupted")
+    outcome = run_command(*words, cwd=tmp_path)
+    assert outcome.code == 0, outcome.err
+    assert "0_seed-1: resumed" in outcome.err
+    assert "2 ok" in outcome.out
+
+
+def wait_for(happened: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_two_processes(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def test_positions_tell_patches_apart(positions: str) -> None:
     assert torch.pdist(same).max() < 1e-4
 
 
-@pytest.mark.parametrize(("grid", "dim"), [((3, 4), 8), ((2, 5), 7), ((1, 1), 2)])
+@pytest.mark.parametrize(("grid", "dim"), [((3, 4), 8), ((2, 5), 7), ((1, 1), 2), ((2, 2), 1)])
 def test_sinusoids_of_rows_and_columns(grid: tuple[int, int], dim: int) -> None:
     cells = sinusoids2d(grid, dim)
     for row in range(grid[0]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -41,6 +42,20 @@ def test_a_batch_equals_its_sentences_one_by_one(markov, config, seed, lengths):
         alone = search(markov.decoder(), markov.memory(tables[i : i + 1], [length]), index[i : i + 1])
         assert together.tokens[i] == alone.tokens[0]
         assert together.scores[i] == pytest.approx(alone.scores[0], abs=1e-6)
+
+
+@searches
+def test_the_token_for_what_the_vocabulary_lacks_is_never_written(markov, config):
+    """Here it is the likeliest of all, at every step."""
+    unknown = 3
+    tables = markov.tables(11, sentences=4)
+    tables[..., unknown] = 50.0
+    memory = markov.memory(tables, [3, 4, 5, 6])
+    place = replace(markov.place, unk_id=unknown)
+    options = {**config, "max_length_ratio": 1.0, "max_length_extra": 2}
+    written = build("search", place, options)(markov.decoder(), memory, torch.arange(4))
+    assert not any(unknown in one for tokens in written.tokens for one in tokens)
+    assert any(unknown in one for tokens in make(markov, config)(markov.decoder(), memory).tokens for one in tokens)
 
 
 @searches

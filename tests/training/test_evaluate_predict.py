@@ -52,8 +52,8 @@ def test_what_a_model_was_trained_with_cannot_be_changed(run: RunFolder, tmp_pat
     assert "what can be changed: batch, data, plugins, search, trainer" in str(error.value)
 
 
-def test_tables_and_pictures_are_no_lines_of_text(run: RunFolder, tmp_path: Path) -> None:
-    for name in ("in.csv", "in.jsonl", "in.png"):
+def test_documents_and_pictures_are_no_lines_of_text(run: RunFolder, tmp_path: Path) -> None:
+    for name in ("in.json", "in.png"):
         (tmp_path / name).write_text("1\n")
         with pytest.raises(DataError, match=f"{name}: is no file of texts; predict reads one text a line"):
             predict_run(run.path, str(tmp_path / name), "-", PLUGINS)

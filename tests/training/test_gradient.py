@@ -1,17 +1,14 @@
-"""The gradient of an update is the mean over all its tokens, however they came together."""
+"""The gradient of an update is the mean over all its tokens, however they came together; of ranks: test_ranks_equal.py."""
 
 from __future__ import annotations
 
 import copy
-import os
-import socket
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import torch.multiprocessing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
@@ -54,33 +51,6 @@ def test_accumulated_equals_one_batch(base_config: Config, tmp_path_factory: Any
     parts = gradient(copy.deepcopy(base_config), [rows[:cut], rows[cut:]], folder)
     whole = gradient(copy.deepcopy(base_config), [rows], folder)
     torch.testing.assert_close(parts, whole, rtol=1e-5, atol=1e-7)
-
-
-def run_rank(rank: int, port: int, config: Config, rows: list[np.ndarray], folder: str) -> None:
-    torch.set_num_threads(1)
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
-    os.environ |= {
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "TORCHELASTIC_RUN_ID": "test",
-        "GROUP_RANK": "0",
-    }
-    config["trainer"] |= {"devices": 2, "strategy": "ddp"}
-    own = rows[:2] if rank == 0 else rows[2:]  # ranks with different numbers of tokens
-    found = gradient(config, [own[:1], own[1:]], Path(folder))
-    torch.save(found, Path(folder) / f"{rank}.pt")
-
-
-def test_two_ranks_equal_one_process(config: Config, tmp_path: Path) -> None:
-    rows = make_sequences([9, 3, 5, 2, 7])
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    arguments = (port, copy.deepcopy(config), rows, str(tmp_path))
-    torch.multiprocessing.spawn(run_rank, arguments, nprocs=2)
-    whole = gradient(config, [rows], tmp_path)
-    for rank in (0, 1):
-        torch.testing.assert_close(torch.load(tmp_path / f"{rank}.pt"), whole, rtol=1e-5, atol=1e-7)
 
 
 def test_clipping_comes_after_the_division(config: Config, tmp_path: Path) -> None:

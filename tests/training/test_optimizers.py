@@ -61,3 +61,10 @@ def test_wrong_options_are_refused_together() -> None:
         "optimizer.beta2",
         "optimizer.momentum",
     }
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+def test_a_whole_number_is_a_beta(name: str) -> None:
+    """``optimizer.beta1=0`` is how one types it."""
+    optimizer = registry.build("optimizer", OptimizerPlace(torch.nn.Linear(2, 2)), {"type": name, "lr": 1, "beta1": 0})
+    assert optimizer.defaults["betas"] == (0.0, 0.98)

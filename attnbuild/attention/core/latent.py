@@ -79,7 +79,8 @@ class Latent(Core):
         super().__init__(place)
         if rope_dim % 2:
             raise ConfigError(
-                f"{rope_dim}: RoPE turns pairs of channels: choose an even width", f"{place.name}.rope_dim"
+                f"{rope_dim}: RoPE turns pairs of channels: choose {rope_dim - 1} or {rope_dim + 1}",
+                f"{place.name}.rope_dim",
             )
         self.width, self.rank, self.dropout = place.dim // place.heads, rank, dropout
         self.rope_dim = 0 if place.cross else rope_dim

@@ -75,7 +75,7 @@ class LocationAware(Core):
         self.weighting = place.parts.weighting
         if kernel % 2 == 0:
             raise ConfigError(
-                f"a convolution of width {kernel} has no centre: choose an odd width, such as {kernel + 1}",
+                f"a convolution of width {kernel} has no centre: choose {kernel - 1} or {kernel + 1}",
                 f"{place.name}.kernel",
             )
         self.sharpening, self.dropout = sharpening, dropout

@@ -121,7 +121,8 @@ class Nystromformer(Core):
         super().__init__(place)
         if convolution and convolution % 2 == 0:
             raise ConfigError(
-                f"{convolution}: the kernel spans as much to each side: choose an odd width, or 0 for none",
+                f"{convolution}: the kernel spans as much to each side: choose {convolution - 1} or {convolution + 1}, "
+                "or 0 for none",
                 f"{place.name}.convolution",
             )
         self.landmarks, self.iterations, self.convolution = landmarks, iterations, convolution

@@ -66,7 +66,8 @@ class Reformer(Core):
         super().__init__(place)
         if hash_buckets % 2:
             raise ConfigError(
-                f"{hash_buckets}: a rotation gives each bucket its opposite: choose an even number",
+                f"{hash_buckets}: a rotation gives each bucket its opposite: "
+                f"choose {hash_buckets - 1} or {hash_buckets + 1}",
                 f"{place.name}.hash_buckets",
             )
         self.rounds, self.hash_buckets, self.chunk_len = rounds, hash_buckets, chunk_len

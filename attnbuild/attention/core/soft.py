@@ -52,7 +52,9 @@ class Soft(Core):
         self.told: set[str] = set()  # reasons for another backend than the named one that the user has read
         refused = None if backend == "auto" else BACKENDS[backend].refusal(self.need())
         if refused:
-            raise ConfigError(f"backend {backend!r} cannot serve here: {refused}; use 'auto'", f"{place.name}.backend")
+            raise ConfigError(
+                f"backend {backend!r} cannot serve here: {refused}; choose 'auto'", f"{place.name}.backend"
+            )
 
     @classmethod
     def composed(cls, makers: Mapping[str, Any], options: Mapping[str, Any]) -> Capabilities:

@@ -77,7 +77,7 @@ class Kernelised(Core):
             raise ConfigError(
                 f"it multiplies features of query and key, so their widths must be equal; they are {place.query_dim} "
                 f"and {place.key_dim}: set equal dims, or projections=all",
-                place.name,
+                f"{place.name}.projections",
             )
 
     @abstractmethod

@@ -47,7 +47,7 @@ class Fixed(Factorized):
         super().__init__(place, factorize)
         if summary > stride:
             raise ConfigError(
-                f"{summary} summary positions do not fit into a block of {stride}: set summary to at most the stride",
+                f"{summary} summary positions do not fit into a block of {stride}: set it to {stride} or less",
                 f"{place.name}.summary",
             )
         self.stride, self.summary = stride, summary

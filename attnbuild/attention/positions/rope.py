@@ -16,6 +16,12 @@ from attnbuild.registry import register
 __all__ = ["RoPE"]
 
 
+def _even(place: HeadPlace) -> str:
+    """A number of heads that are of an even width, as advice; nothing where there is none."""
+    fit = [heads for heads in range(1, place.heads) if place.dim % heads == 0 and place.dim // heads % 2 == 0]
+    return f"heads={fit[-1]} and kv_heads=null, or " if fit else ""
+
+
 @register("position", "rope")
 class RoPE(Position):
     """Rotary embedding: pairs of channels are turned by position x frequency (Su et al. 2021, equation 34).
@@ -30,8 +36,8 @@ class RoPE(Position):
         super().__init__(place)
         if place.key_dim % 2:
             raise ConfigError(
-                f"rope turns pairs of channels, and a head is {place.key_dim} wide: choose an even width",
-                place.name,
+                f"'rope' turns pairs of channels, and a head is {place.key_dim} wide: set {_even(place)}position=alibi",
+                f"{place.name}.position",
             )
         self.frequencies = [rope_base ** (-2 * pair / place.key_dim) for pair in range(place.key_dim // 2)]
 

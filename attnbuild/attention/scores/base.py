@@ -56,6 +56,6 @@ def require_equal_widths(place: HeadPlace, score: str) -> None:
     if place.query_dim != place.key_dim:
         raise ConfigError(
             f"score {score!r} multiplies query and key, so their widths must be equal; they are "
-            f"{place.query_dim} and {place.key_dim}: set equal dims, or use score 'general' or projections 'all'",
-            place.name,
+            f"{place.query_dim} and {place.key_dim}: set equal dims, or score=general or projections=all",
+            f"{place.name}.score",
         )

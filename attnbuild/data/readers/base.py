@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -123,6 +124,13 @@ class Reader(ABC):
         self._require(split)
         return hash_rows(self.rows(split))
 
+    def stamp(self, split: str) -> str | None:
+        """What changes whenever the content of a split does and is told without reading all of it; None: nothing is.
+
+        It may change although the content does not: when files are touched or moved.
+        """
+        return None
+
     def _require(self, split: str) -> None:
         if split not in self.splits():
             raise DataError(f"{self.name}: has no split {split!r}, only {', '.join(self.splits()) or 'none'}")
@@ -150,10 +158,12 @@ def example_of(row: Row, keeps_unlabelled: bool = False) -> Example | None:
 
 
 def hash_rows(rows: Iterable[Row]) -> str:
-    """Hash of the content of rows."""
+    """Hash of the content of rows, and of what picture files are called, since examples are named by it."""
     state = xxhash.xxh3_128()
     for source, target in rows:
         state.update(content_of(source))
+        if isinstance(source, Picture) and isinstance(source.data, Path):
+            state.update(os.fsencode(source.data.name))
         state.update(content_of(target))
     return state.hexdigest()
 

@@ -14,6 +14,7 @@ from attnbuild.data.readers.files import Root, find_picture, read_lines
 from attnbuild.data.readers.formats import Format, read_table
 from attnbuild.data.readers.split import HeldOut, SplitReader
 from attnbuild.errors import ConfigError, DataError
+from attnbuild.printable import in_one_line
 from attnbuild.registry import register
 
 __all__ = ["CaptionTableReader"]
@@ -86,7 +87,7 @@ class CaptionTableReader(SplitReader):
         for name in captions if self._table is None or self._split else self._listed(split, captions):
             where, several = captions[name]
             path = find_picture(name, where, (folder / self._images, folder))
-            yield Picture(path, f"{where}: {name}"), several
+            yield Picture(path, in_one_line(f"{where}: {name}")), several
 
     def stored_files(self, split: str) -> tuple[Path, ...]:
         return tuple(self._file(name, option) for name, option in self._names(split))

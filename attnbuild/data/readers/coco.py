@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,11 +10,16 @@ from attnbuild.data.pictures import Picture
 from attnbuild.data.place import DataPlace
 from attnbuild.data.readers.base import Modality, Row
 from attnbuild.data.readers.files import Root, find_picture, read_lines
+from attnbuild.data.readers.formats import read_json
 from attnbuild.data.readers.split import HeldOut, SplitReader
 from attnbuild.errors import DataError
+from attnbuild.printable import in_one_line
 from attnbuild.registry import register
 
 __all__ = ["CocoReader"]
+
+#: Splits that messages name.
+_SHOWN = 20
 
 
 @register("data", "coco")
@@ -64,7 +68,7 @@ class CocoReader(SplitReader):
         (path,) = self.stored_files(split)
         items = _original(path) if self._karpathy is None else _karpathy(path, self.stored[split].split("+"))
         for name, where, captions in items:
-            yield Picture(find_picture(name, where, folders), f"{where}: {name}"), captions
+            yield Picture(find_picture(name, where, folders), in_one_line(f"{where}: {name}")), captions
 
     def stored_files(self, split: str) -> tuple[Path, ...]:
         folder = Root(self._root.find_folder(self._path, "data.path"), "data.path")
@@ -79,43 +83,62 @@ Item = tuple[str, str, list[str]]
 
 def _original(path: Path) -> Iterator[Item]:
     document = _load(path)
-    captions: dict[Any, list[str]] = {
-        _at(image, "id", where): [] for image, where in _entries(document, "images", path)
+    captions: dict[int | str, list[str]] = {
+        _id(image, "id", where): [] for image, where in _entries(document, "images", path)
     }
     for annotation, where in _entries(document, "annotations", path):
-        number = _at(annotation, "image_id", where)
+        number = _id(annotation, "image_id", where)
         if number not in captions:
-            raise DataError(f"{where}: there is no image {number!r}")
-        captions[number].append(str(_at(annotation, "caption", where)))
+            raise DataError(f"{where}: there is no image {number!r:.60}")
+        captions[number].append(_text(annotation, "caption", where))
     for image, where in _entries(document, "images", path):
-        yield str(_at(image, "file_name", where)), where, captions[image["id"]]
+        yield _text(image, "file_name", where), where, captions[image["id"]]
 
 
 def _karpathy(path: Path, splits: list[str]) -> Iterator[Item]:
     known = set()
     for image, where in _entries(_load(path), "images", path):
-        split = _at(image, "split", where)
+        split = _text(image, "split", where)
         known.add(split)
         if split in splits:
-            name = Path(image.get("filepath", ""), str(_at(image, "filename", where)))
-            captions = [str(_at(sentence, "raw", where)) for sentence in _at(image, "sentences", where)]
-            yield str(name), where, captions
+            folder = _text(image, "filepath", where) if "filepath" in image else ""
+            name = Path(folder, _text(image, "filename", where))
+            sentences = _list(image, "sentences", where)
+            yield str(name), where, [_text(sentence, "raw", where) for sentence in sentences]
     missing = sorted(set(splits) - known)
     if missing:
-        raise DataError(f"{path}: has no split {' or '.join(missing)}, only {', '.join(sorted(known))}")
+        raise DataError(f"{path}: has no split {' or '.join(missing)}, only {', '.join(sorted(known)[:_SHOWN])}")
 
 
 def _load(path: Path) -> Any:
-    try:
-        return json.loads("\n".join(read_lines(path)))
-    except ValueError as error:
-        raise DataError(f"{path}: not JSON: {error}") from error
+    return read_json("\n".join(read_lines(path)), str(path))
 
 
 def _entries(document: Any, key: str, path: Path) -> Iterator[tuple[Any, str]]:
     """The members of a list in the document, each with where it stands."""
-    for number, entry in enumerate(_at(document, key, str(path))):
+    for number, entry in enumerate(_list(document, key, str(path))):
         yield entry, f"{path}: {key}[{number}]"
+
+
+def _list(entry: Any, key: str, where: str) -> list[Any]:
+    value = _at(entry, key, where)
+    if not isinstance(value, list):
+        raise DataError(f"{where}: {key!r} is no list")
+    return value
+
+
+def _id(entry: Any, key: str, where: str) -> int | str:
+    value = _at(entry, key, where)
+    if not isinstance(value, int | str):
+        raise DataError(f"{where}: {key!r} is neither a number nor a name: {value!r:.60}")
+    return value
+
+
+def _text(entry: Any, key: str, where: str) -> str:
+    value = _at(entry, key, where)
+    if isinstance(value, list | dict) or value is None:
+        raise DataError(f"{where}: {key!r} is no text: {value!r:.60}")
+    return str(value)
 
 
 def _at(entry: Any, key: str, where: str) -> Any:

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from attnbuild.data.pictures import Picture
 from attnbuild.data.readers.base import Row, Source, Target
 from attnbuild.errors import ConfigError, DataError
+from attnbuild.printable import in_one_line
 
 __all__ = ["Column", "Columns", "FindPicture"]
+
+#: Columns that messages name, with so many characters of each; levels of nested ones.
+_SHOWN, _LONGEST_NAME, _DEEPEST = 50, 60, 8
+
+#: A label's number as a text.
+_NUMBER = re.compile(r"-?\d{1,18}")
 
 #: (name in the cell, file and row) -> the picture file; DataError where there is none.
 FindPicture = Callable[[str, str], Path]
@@ -104,16 +114,17 @@ class Column:
         if value is None or value == "":
             return None
         if isinstance(value, bytes):
-            return Picture(value, where)
+            return Picture(value, in_one_line(where))
         if isinstance(value, str):
-            return Picture(find(value, where), f"{where}: {value}")
+            return Picture(find(value, where), in_one_line(f"{where}: {value}"))
         raise DataError(f"{where}: {self._holds(value)}, neither a file name nor the bytes of a picture")
 
     def missing(self, known: Iterable[str], where: str) -> DataError:
         """The error for a column that is not there, with those that are."""
+        shown = [in_one_line(name, _LONGEST_NAME) for name in islice(known, _SHOWN + 1)]
+        told = ", ".join([*shown[:_SHOWN], "..."] if len(shown) > _SHOWN else shown)
         return DataError(
-            f"{where}: no column {self.name!r}; the columns are: {', '.join(known) or 'none'}; "
-            f"choose by data.{self.option}"
+            f"{where}: no column {self.name!r}; the columns are: {told or 'none'}; choose by data.{self.option}"
         )
 
     def label_names(self, features: Mapping[str, Any]) -> list[str] | None:
@@ -128,7 +139,8 @@ class Column:
         while isinstance(feature, Mapping) and "feature" in feature:  # a list of labels
             feature = feature["feature"]
         is_label = isinstance(feature, Mapping) and feature.get("_type") == "ClassLabel"
-        return feature.get("names") if is_label else None
+        names = feature.get("names") if is_label else None
+        return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else None
 
     def _label(self, value: Any, where: str, names: Sequence[str] | None) -> str | None:
         # Tables store an empty cell among numbers as one that does not equal itself.
@@ -136,13 +148,15 @@ class Column:
             return None
         if names is not None:
             return self._named(value, where, names)
+        if isinstance(value, float) and math.isinf(value):
+            raise DataError(f"{where}: column {self.name!r} holds a number beyond those that can be told apart")
         if isinstance(value, str | bool | int | float):
             return str(value)
         raise DataError(f"{where}: {self._holds(value)}, neither text nor a label: {value!r:.60}")
 
     def _named(self, value: Any, where: str, names: Sequence[str]) -> str | None:
         """The name of a label's number; -1 is how `datasets` says that there is none."""
-        if isinstance(value, int) or (isinstance(value, str) and value.strip().lstrip("-").isdecimal()):
+        if isinstance(value, int) or (isinstance(value, str) and _NUMBER.fullmatch(value.strip())):
             number = int(value)
             if number == -1:
                 return None
@@ -184,9 +198,10 @@ class Columns:
             find: finds a picture file.
             names: of the labels 0, 1, ...; None where the cells are names or texts themselves.
         """
-        return self._source(cells, where, find), self.target.target(cells, where, names)
+        return self.source_of(cells, where, find), self.target.target(cells, where, names)
 
-    def _source(self, cells: Mapping[str, Any], where: str, find: FindPicture) -> Source | None:
+    def source_of(self, cells: Mapping[str, Any], where: str, find: FindPicture) -> Source | None:
+        """The source of a row alone: a text, a pair or a picture; None where a cell is empty."""
         if self.pictures:
             return self.source.picture(cells, where, find)
         text = self.source.text(cells, where)
@@ -196,9 +211,9 @@ class Columns:
         return None if text is None or second is None else (text, second)
 
 
-def _names(cells: Mapping[str, Any], prefix: str = "") -> list[str]:
+def _names(cells: Mapping[str, Any], prefix: str = "", depth: int = 0) -> list[str]:
     names = []
     for key, value in cells.items():
-        nested = _names(value, f"{prefix}{key}.") if isinstance(value, Mapping) else []
+        nested = _names(value, f"{prefix}{key}.", depth + 1) if isinstance(value, Mapping) and depth < _DEEPEST else []
         names += nested or [f"{prefix}{key}"]
     return names

@@ -7,18 +7,27 @@ import os
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, cast
 
 import xxhash
 
 from attnbuild.errors import DataError
+from attnbuild.printable import in_one_line
 
-__all__ = ["ROOT_VARIABLE", "Root", "find_picture", "hash_file", "read_lines"]
+__all__ = ["LONGEST_LINE", "ROOT_VARIABLE", "Root", "find_picture", "hash_file", "read_lines"]
 
 ROOT_VARIABLE = "ATTNBUILD_DATA"
 
 _BOM = b"\xef\xbb\xbf"
+
+#: Bytes of a line, which is in memory as a whole; a gzipped file of a megabyte can hold a line of a gigabyte.
+LONGEST_LINE = 64 << 20
+
+
+#: Characters of a file name that messages show.
+_LONGEST_NAME = 200
 
 
 @dataclass(frozen=True)
@@ -68,7 +77,7 @@ class Root:
         tried = self.candidates(name)
         for path, _ in tried:
             for candidate in (path, path.with_name(path.name + ".gz")):
-                if candidate.is_file():
+                if _is_file(candidate):
                     return candidate
         places = " and ".join(f"{path} (from {origin})" for path, origin in tried)
         advice = "" if self.folder else f"; neither data.root nor ${ROOT_VARIABLE} is set"
@@ -98,12 +107,14 @@ def read_lines(path: Path) -> Iterator[str]:
     Only a line feed ends a line, as for ``wc -l``: other separators that Unicode knows are text.
 
     Raises:
-        DataError: the file cannot be opened, is damaged, or a line is not UTF-8.
+        DataError: the file cannot be opened, is damaged, or a line is not UTF-8 or longer than ``LONGEST_LINE``.
     """
     number = 0
     try:
         with _open(path) as file:
-            for number, line in enumerate(file, start=1):
+            for number, line in enumerate(iter(partial(file.readline, LONGEST_LINE + 1), b""), start=1):
+                if len(line) > LONGEST_LINE:
+                    raise DataError(f"{path}:{number}: the line is longer than {LONGEST_LINE >> 20} MB")
                 if number == 1:
                     line = line.removeprefix(_BOM)
                 yield _decode(line.removesuffix(b"\n").removesuffix(b"\r"), path, number)
@@ -138,9 +149,18 @@ def find_picture(name: str, where: str, folders: Sequence[Path]) -> Path:
     """
     tried = list(dict.fromkeys(folder / name for folder in folders))  # an absolute name stays what it is
     for path in tried:
-        if path.is_file():
+        if _is_file(path):
             return path
-    raise DataError(f"{where}: no picture file {name!r}: tried {' and '.join(map(str, tried))}")
+    places = " and ".join(in_one_line(str(path), _LONGEST_NAME) for path in tried)
+    raise DataError(f"{where}: no picture file {in_one_line(name, _LONGEST_NAME)!r}: tried {places}")
+
+
+def _is_file(path: Path) -> bool:
+    """Whether there is such a file; of a name that no file can have, a page of text for one, there is none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def hash_file(path: Path) -> str:

@@ -12,6 +12,7 @@ from attnbuild.data.readers.base import Modality, Row
 from attnbuild.data.readers.files import Root
 from attnbuild.data.readers.split import HeldOut, SplitReader
 from attnbuild.errors import DataError, did_you_mean
+from attnbuild.printable import in_one_line
 from attnbuild.registry import register
 
 __all__ = ["ImageFolderReader"]
@@ -58,9 +59,13 @@ class ImageFolderReader(SplitReader):
         if loose is not None:
             raise DataError(f"{loose}: lies in no folder of a label, as {folder}/LABEL/{loose.name} would")
         for label in _folders(folder):
+            if in_one_line(label.name) != label.name:
+                raise DataError(
+                    f"{in_one_line(str(label))}: the folder's name is to be a label, and is no text: rename it"
+                )
             for path in sorted(label.rglob("*")):
                 if _is_picture(path.relative_to(label)) and path.is_file():
-                    yield Picture(path, str(path)), label.name
+                    yield Picture(path, in_one_line(str(path))), label.name
 
     def stored_files(self, split: str) -> tuple[Path, ...]:
         return (self._folder(split),)

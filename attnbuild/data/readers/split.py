@@ -14,6 +14,7 @@ from annotated_types import Ge, Interval
 
 from attnbuild.data.cache import content_hash
 from attnbuild.data.readers.base import SPLITS, Reader, Row, content_of, example_of, hash_rows
+from attnbuild.data.readers.stamp import stamp_of
 from attnbuild.errors import ConfigError, DataError
 
 __all__ = ["HeldOut", "SplitReader"]
@@ -73,6 +74,12 @@ class SplitReader(Reader):
         if self._is_whole(split):
             return self.stored_fingerprint(split)
         return content_hash("held out", str(_SEED), repr(self._held_out), split, self.stored_fingerprint("train"))
+
+    def stamp(self, split: str) -> str | None:
+        if self.source == "text":
+            return None  # small, and read anyway
+        stamp = stamp_of(self.stored_rows(split if self._is_whole(split) else "train"))
+        return stamp and content_hash(stamp, repr(self._held_out))
 
     def files(self, split: str) -> tuple[Path, ...]:
         return self.stored_files(split if split in self.stored else "train")

@@ -103,7 +103,8 @@ class LabelsSide(Side):
 
 
 def _names(value: Any) -> list[str]:
-    return [value] if isinstance(value, str) else list(value)
+    """Without line breaks, which part labels from each other."""
+    return [" ".join(name.split()) for name in ([value] if isinstance(value, str) else value)]
 
 
 def _order(name: str) -> tuple[int, float, str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import tokenizers
 
 from attnbuild.data.cache import cached_folder, content_hash
+from attnbuild.data.fingerprints import fingerprint
 from attnbuild.data.tokenizers.base import Trainable
 from attnbuild.data.tokenizers.vocabulary import Vocabulary
 
@@ -35,7 +36,7 @@ def train_vocabularies(
     Raises:
         DataError: the data cannot be read, or the cache not written.
     """
-    key = content_hash(tokenizers.__version__, tokenizer.fingerprint(), reader.fingerprint("train"), *sides)
+    key = content_hash(tokenizers.__version__, tokenizer.fingerprint(), fingerprint(reader, "train", cache_dir), *sides)
     groups = [sides] if tokenizer.joint else [(side,) for side in sides]
 
     def make(folder: Path) -> None:

@@ -77,8 +77,12 @@ class Vocabulary:
         """
         try:
             vocabulary = cls(text)
-        except Exception as error:  # the library raises bare exceptions
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # the library raises bare exceptions, and panics that are no Exception
             raise CheckpointError(f"the tokenizer cannot be read: {error}") from error
+        if vocabulary._tokenizer.padding or vocabulary._tokenizer.truncation:
+            raise CheckpointError("not a tokenizer of attnbuild: it pads or cuts texts, to any length that it says")
         if tuple(vocabulary._tokenizer.id_to_token(token) for token in range(4)) != SPECIAL_TOKENS:
             raise CheckpointError(f"not a tokenizer of attnbuild: its first ids are not {', '.join(SPECIAL_TOKENS)}")
         return vocabulary

@@ -91,6 +91,7 @@ def test_wrong_options_are_refused(tmp_path, options, message):
 
 def test_too_much_asked_of_the_locales(tmp_path):
     with pytest.raises(
-        ConfigError, match=r"data\.train +these languages have no more than \d+ such texts to say; lower data\.train"
+        ConfigError,
+        match=r"data\.train +these languages have no more than \d+ such texts to say: set it to \d+ or less",
     ):
         list(make(tmp_path, **{**SMALL, "train": 30_000}, locales=["de", "de_CH"]).read("train"))

@@ -1,0 +1,1 @@
+"""Sweepers: which combinations of a space become jobs."""
