@@ -136,10 +136,10 @@ def listed(names: Sequence[str]) -> str:
 
 
 def nearest_divisors(number: int, whole: int) -> str:
-    """For messages about a number that must divide another: the divisors below and above it, the nearer one first."""
+    """For messages about a number that must divide another: the divisors below and above it."""
     divisors = [divisor for divisor in range(1, whole + 1) if whole % divisor == 0]
-    near = [max((d for d in divisors if d < number), default=0), min((d for d in divisors if d > number), default=0)]
-    return " or ".join(str(d) for d in sorted(near, key=lambda d: abs(d - number)) if d)
+    near = [*[divisor for divisor in divisors if divisor < number][-1:], *[d for d in divisors if d > number][:1]]
+    return " or ".join(map(str, near))
 
 
 def _is_long(names: Sequence[str]) -> bool:

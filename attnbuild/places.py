@@ -6,7 +6,7 @@ reason. A preset asked for at one place by name must serve it. Layers may differ
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -150,7 +150,7 @@ class _Resolver:
         reason = root.capabilities.refusal(kind)
         if reason is None:
             self.root_serves = True
-            spec = self._serving({**self.root, **own}, path, kind) if own else root
+            spec = self._serving({**self.root, **own}, path, kind, set(self.root) - set(own)) if own else root
             return PlaceChoice(kind, self.root_name, spec, source=path if own else "attention")
         self.refusals[path] = reason
         if self.config.get("strict_places"):
@@ -163,9 +163,11 @@ class _Resolver:
         spec = self._serving(own, path, kind)
         return PlaceChoice(kind, spec.preset or spec.core.name, spec, source=path)
 
-    def _serving(self, options: Mapping[str, Any], path: str, kind: PlaceKind) -> AttentionSpec:
+    def _serving(
+        self, options: Mapping[str, Any], path: str, kind: PlaceKind, inherited: Collection[str] = ()
+    ) -> AttentionSpec:
         """The attention of these options, which must serve; where its preset would, the part that does not is told."""
-        spec = AttentionSpec.from_config(options, path)
+        spec = AttentionSpec.from_config(options, path, inherited)
         reason = spec.capabilities.refusal(kind)
         if reason is None:
             return spec

@@ -73,9 +73,12 @@ def require_width(attention: AttentionBlock, dim: int) -> AttentionBlock:
         ConfigError: it has another width, since its values are not projected.
     """
     if attention.out_dim != dim:
+        # A core that reads no query has no use for projections.
+        way = "projections=all, or " if attention.core.reads_query else ""
+        part = attention.place.name.partition(".")[0]
         raise ConfigError(
             f"without projections the output keeps the memory's width {attention.out_dim}, and the residual here is "
-            f"{dim} wide: set equal dims, or projections=all",
+            f"{dim} wide: set {way}{part}.dim={attention.out_dim}",
             f"{attention.spec.path}.projections",
         )
     return attention

@@ -55,7 +55,7 @@ def test_told(error: DataError | OSError, line: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "whole", "near"), [(3, 16, "2 or 4"), (5, 16, "4 or 8"), (4, 2, "2"), (4, 1, "1"), (6, 7, "7 or 1")]
+    ("number", "whole", "near"), [(3, 16, "2 or 4"), (5, 16, "4 or 8"), (4, 2, "2"), (4, 1, "1"), (6, 7, "1 or 7")]
 )
-def test_the_nearest_divisors_come_nearer_first(number: int, whole: int, near: str) -> None:
+def test_the_nearest_divisors_are_those_on_either_side(number: int, whole: int, near: str) -> None:
     assert nearest_divisors(number, whole) == near

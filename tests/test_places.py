@@ -191,3 +191,13 @@ def test_an_attention_that_serves_nowhere_is_refused_with_those_that_do() -> Non
     able = message.rpartition("presets that can:")[2].replace(",", " ").split()
     assert "bahdanau" in able
     assert "window" not in able
+
+
+def test_an_option_for_a_part_is_not_inherited_where_another_part_stands() -> None:
+    given = config("relative")
+    given["attention"] |= {"max_distance": 1}
+    given["encoder"]["attention"] = {"position": "alibi"}
+    assert problems(given) == []
+    given["encoder"]["attention"] |= {"max_distance": 2}
+    ((path, _),) = problems(given)
+    assert path == "encoder.attention.max_distance"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,7 @@ def load_preset(name: str) -> dict[str, Any]:
     Raises:
         ConfigError: there is no such preset; the message gives the nearest.
     """
-    options = OmegaConf.to_container(OmegaConf.load(_file(name)))
-    assert isinstance(options, dict)
-    return {"preset": name, **{str(key): value for key, value in options.items()}}
+    return {"preset": name, **_options(_file(name))}
 
 
 def preset_summary(name: str) -> str:
@@ -38,6 +37,14 @@ def preset_summary(name: str) -> str:
     """
     lines = _file(name).read_text(encoding="utf-8").splitlines()
     return " ".join(line.removeprefix("#").strip() for line in takewhile(lambda line: line.startswith("#"), lines))
+
+
+@functools.cache
+def _options(file: Path) -> dict[str, Any]:
+    """What a file holds, read once: a check of a config asks for presets many times."""
+    options = OmegaConf.to_container(OmegaConf.load(file))
+    assert isinstance(options, dict)
+    return {str(key): value for key, value in options.items()}
 
 
 def _file(name: str) -> Path:

@@ -6,7 +6,7 @@ declares it. Everything that can be wrong without knowing the place is found her
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,17 +68,20 @@ class AttentionSpec:
         return all(getattr(maker, "reads_key", True) for maker in makers)
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any], path: str = "attention") -> AttentionSpec:
+    def from_config(
+        cls, config: Mapping[str, Any], path: str = "attention", inherited: Collection[str] = ()
+    ) -> AttentionSpec:
         """Read flat options.
 
         Args:
             config: ``{"type": core, part kinds and options...}``; ``preset`` may carry the name.
             path: the dotted path that holds them, for messages.
+            inherited: options that were set for another place; those of a part that is replaced here are passed over.
 
         Raises:
             ConfigError: all problems together: unknown names and options, bad values, parts that do not fit.
         """
-        reader = _Reader(config, path)
+        reader = _Reader(config, path, inherited)
         spec = reader.read()
         if reader.problems or spec is None:
             raise ConfigError(reader.problems)
@@ -88,9 +91,10 @@ class AttentionSpec:
 class _Reader:
     """Routes each option to the part that declares it, and collects what is wrong."""
 
-    def __init__(self, config: Mapping[str, Any], path: str) -> None:
+    def __init__(self, config: Mapping[str, Any], path: str, inherited: Collection[str] = ()) -> None:
         self.config = dict(config)
         self.path = path
+        self.inherited = inherited
         self.preset = str(self.config.pop("preset", "") or "")
         self.problems: list[Problem] = []
 
@@ -141,8 +145,8 @@ class _Reader:
             for _, options in homes:
                 options[name] = value
             return
-        if self.preset in preset_names() and load_preset(self.preset).get(name) == value:
-            return  # the preset's own word for a part that another one was put in the place of
+        if name in self.inherited or (self.preset in preset_names() and load_preset(self.preset).get(name) == value):
+            return  # said of a part by the preset itself, or for another place, and another part stands here
         known = {option for declared, _ in self._homes(spec) for option in declared} | set(spec.parts) | {"type"}
         advice = _owner_elsewhere(name, spec) or did_you_mean(name, known)
         self._problem(name, f"unknown option of {self.owner}; {advice}")

@@ -148,10 +148,10 @@ def _check_fits(longest: np.ndarray, tokens: int) -> None:
     over = np.flatnonzero(longest > tokens)
     if len(over):
         worst = int(longest.argmax())
+        others = f", or batch.max_length={tokens} or less" if len(over) < len(longest) else ""
         raise DataError(
             f"{len(over)} examples do not fit into a batch of batch.tokens={tokens}; the longest, "
-            f"number {worst}, has {longest[worst]} tokens: set batch.tokens={longest[worst]} or more, or "
-            f"batch.max_length={tokens} or less"
+            f"number {worst}, has {longest[worst]} tokens: set batch.tokens={longest[worst]} or more{others}"
         )
 
 

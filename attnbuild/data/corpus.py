@@ -20,7 +20,7 @@ from attnbuild.errors import DataError
 __all__ = ["Corpus", "encode"]
 
 #: Part of every key: raise it when the files change their form.
-_FORMAT = "corpus-2"
+_FORMAT = "corpus-3"
 
 #: Examples encoded together; the pixels of so many images are in memory at once.
 _CHUNK = 512
@@ -53,7 +53,7 @@ class Corpus:
         self._texts = [RaggedArray(folder / f"{side}_text", np.uint8) for side in _SIDES]
         self.skipped: int = counts["skipped"]
         self.too_long: int = counts["too_long"]
-        self.shortest: int = counts.get("shortest", 0)  # older files do not say
+        self.shortest: int = counts["shortest"]
         self.widths = np.fromfile(folder / "widths", np.int32).reshape(-1, 2)
 
     def __len__(self) -> int:

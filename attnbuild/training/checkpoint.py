@@ -13,7 +13,6 @@ import io
 import os
 import pickle
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +25,7 @@ from attnbuild.errors import CheckpointError, ConfigError
 from attnbuild.printable import in_one_line
 from attnbuild.training.checkpoint_file import check_file
 from attnbuild.training.checkpoint_fit import check_sections, fitting_model
+from attnbuild.training.plugins import require_named_plugins
 from attnbuild.training.run import RunFolder, is_plain_name
 
 if TYPE_CHECKING:
@@ -40,7 +40,6 @@ __all__ = [
     "load_checkpoint",
     "load_matching",
     "model_weights",
-    "require_named_plugins",
     "restore_task",
     "save_checkpoint",
 ]
@@ -196,20 +195,6 @@ def load(path: str | Path, plugins: list[str] | None = None) -> Loaded:
         reason = in_one_line(f"{type(error).__name__}: {error}", 300)
         raise CheckpointError(f"{file}: its own config or tokenizer cannot be used ({reason})") from error
     return Loaded(task, model.eval(), config)
-
-
-def require_named_plugins(config: dict[str, Any], named: Sequence[str], holder: str) -> None:
-    """Refuse a config that needs plugins which the user has not named: importing one runs it.
-
-    Raises:
-        CheckpointError: with what to add.
-    """
-    needed = config.get("plugins")
-    if not isinstance(needed, list) or not all(isinstance(name, str) for name in needed):
-        raise CheckpointError(f"{holder}: its config does not list its plugins")
-    if set(needed) - set(named):
-        told = in_one_line(",".join(needed), 200)
-        raise CheckpointError(f"{holder}: was trained with plugins; if you trust them, add plugins=[{told}]")
 
 
 def chosen_file(path: str | Path) -> Path:

@@ -12,7 +12,7 @@ import yaml
 from attnbuild.errors import ConfigError, Problem
 from attnbuild.registry import check_options
 from attnbuild.sections import SECTIONS
-from attnbuild.training.checkpoint import require_named_plugins
+from attnbuild.training.plugins import require_named_plugins
 
 __all__ = ["CHANGEABLE", "resumed_config"]
 

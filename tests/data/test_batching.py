@@ -101,7 +101,9 @@ def test_counting_epochs():
 
 @pytest.mark.parametrize("lengths", [[(5, 5), (9, 120), (101, 2)], [(300, 1)]])
 def test_a_row_beyond_the_budget_is_refused(lengths):
-    with pytest.raises(DataError, match=r"batch\.tokens=100; the longest, number \d, .*batch\.max_length"):
+    with pytest.raises(
+        DataError, match=r"batch\.tokens=100; the longest, number \d, .*set batch\.tokens=(120|300) or more"
+    ):
         TrainBatches(np.array(lengths), rows=ROWS, tokens=100, seed=1)
 
 

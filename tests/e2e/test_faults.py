@@ -63,6 +63,7 @@ def test_the_campaign_sees_what_is_wrong(faults: ModuleType, tmp_path: Path) -> 
     ]
 
 
+@pytest.mark.slow
 def test_data_that_vanishes_and_a_folder_in_use(tmp_path: Path) -> None:
     """While a run goes on it needs neither files nor cache; a second one in its folder is refused."""
     data, cache = tmp_path / "data", tmp_path / "cache"

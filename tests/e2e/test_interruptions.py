@@ -9,6 +9,7 @@ import signal
 import time
 from pathlib import Path
 
+import pytest
 import torch
 
 import attnbuild
@@ -32,6 +33,7 @@ def test_ctrl_c(whole_run: Path, whole_words: tuple[str, ...], tmp_path: Path) -
     assert_goes_on_as(whole_run, run)
 
 
+@pytest.mark.slow
 def test_kill_9(whole_run: Path, whole_words: tuple[str, ...], tmp_path: Path) -> None:
     code, _ = stop(signal.SIGKILL, whole_words, tmp_path)
     assert code == -signal.SIGKILL

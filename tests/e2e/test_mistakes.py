@@ -66,13 +66,19 @@ def own_data(tmp_path: Path) -> Path:
     return folder
 
 
+#: A process each; tests/data reads such files in one.
+SLOW = pytest.mark.slow
+
+
 @pytest.mark.parametrize(
     ("files", "content", "told"),
     [
         ("train.de", f"{TARGET}zu viel\n", "mine/train.de:21: has no partner: train.de has 21 lines, train.en has 20"),
-        ("validation.de", TARGET.replace("r 7", "r \udce4"), "mine/validation.de:8: not UTF-8: byte 0xe4"),
-        ("test.de", None, "no file 'test.de' (from data.test): tried mine/test.de"),
-        ("train.*", "", "no example in train: it is empty (mine/train.en and mine/train.de)"),
+        pytest.param(
+            "validation.de", TARGET.replace("r 7", "r \udce4"), "mine/validation.de:8: not UTF-8: byte 0xe4", marks=SLOW
+        ),
+        pytest.param("test.de", None, "no file 'test.de' (from data.test): tried mine/test.de", marks=SLOW),
+        pytest.param("train.*", "", "no example in train: it is empty (mine/train.en and mine/train.de)", marks=SLOW),
     ],
     ids=["unequal", "not-utf-8", "missing", "empty"],
 )

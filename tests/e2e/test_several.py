@@ -47,7 +47,7 @@ def test_a_sweep_over_attentions(tmp_path: Path) -> None:
     assert run_command("train", *words, cwd=tmp_path).out.count("ok (before)") == 2
 
 
-@pytest.mark.parametrize("devices", ["1,2", "2,1"])
+@pytest.mark.parametrize("devices", ["1,2", pytest.param("2,1", marks=pytest.mark.slow)])
 def test_a_sweep_over_numbers_of_processes(tmp_path: Path, devices: str) -> None:
     """Every job trains once, in its own folder, with as many processes as it asked for."""
     words = (*FEW_STEPS, "-m", "trainer=ddp_sim", f"trainer.devices={devices}", "sweep.name=mine")
@@ -60,6 +60,7 @@ def test_a_sweep_over_numbers_of_processes(tmp_path: Path, devices: str) -> None
     assert trained["2"] > 1.7 * trained["1"], "two processes read twice as much in as many steps"
 
 
+@pytest.mark.slow
 def test_a_sweep_that_was_killed_goes_on(tmp_path: Path) -> None:
     """SIGKILL to who started it: its job saves and ends by itself, and the same command finishes all."""
     words = ("train", *SMALL, "-m", "seed=1,2", "sweep.name=mine", "trainer.max_steps=60", "validation.every=10")

@@ -37,6 +37,7 @@ def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return words, Path(shutil.move(only_run(folder), folder / "moved"))
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(whole: tuple[tuple[str, ...], Path], tmp_path: Path) -> None:
     """Augmentation, draws of captions and cells, mixtures and running statistics repeat themselves."""
     words, run = whole
@@ -44,6 +45,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(whole: tuple[tuple[str,
     assert_goes_on_as(run, only_run(tmp_path))
 
 
+@pytest.mark.slow
 def test_two_processes_score_each_image_once(whole: tuple[tuple[str, ...], Path], tmp_path: Path) -> None:
     words, run = whole
     few = ("trainer=ddp_sim", "trainer.max_steps=4", "validation.every=4")

@@ -30,8 +30,8 @@ _Change = dict[str, Any]
 
 _LEFT_OUT = object()
 _KEY = r"[a-z][\w./]*"
-_ASSIGNMENT = re.compile(rf"({_KEY})=(\[[^\]]*\]|\{{[^}}]*\}}|[^\s,;:()]+)")
-_ALTERNATIVES = re.compile(r",? or (?!more|less)| \| ")
+_ASSIGNMENT = re.compile(rf"({_KEY})=(\[[^\]]*\]|\{{[^}}]*\}}|[^\s,;:()]+)((?: \| \w+)*)")
+_ALTERNATIVES = re.compile(r",? or (?!more|less)")
 _NAMES = re.compile(r"(?:one of|that fit|that can|presets|of the presets?):\s*([\w, \n-]+)")
 _QUOTED = re.compile(r"'([^']+)'")
 
@@ -46,7 +46,7 @@ def followed(words: Words, error: AttnbuildError, tried: Counter[str]) -> Words:
     Args:
         words: what was typed.
         error: what was said.
-        tried: path -> how often advice was followed there; then the next alternative is taken. Counts on.
+        tried: what was said -> how often its advice was followed; then its next alternative is taken. Counts on.
 
     Raises:
         UnreadableError: it does not say what to do.
@@ -54,11 +54,11 @@ def followed(words: Words, error: AttnbuildError, tried: Counter[str]) -> Words:
     words = dict(words)
     problems = error.problems if isinstance(error, ConfigError) else [Problem("", str(error))]
     for problem in problems:
-        ways = list(_ways(problem, words))
+        ways = [way for way in _ways(problem, words) if _is_at_hand(way)]
         if not ways:
             raise UnreadableError(f"{problem}\n  does not say what to do instead")
-        change = ways[min(tried[problem.path], len(ways) - 1)]
-        tried[problem.path] += 1
+        change = ways[min(tried[str(problem)], len(ways) - 1)]
+        tried[str(problem)] += 1
         for path, value in change.items():
             _apply(words, path, value)
     return words
@@ -90,18 +90,25 @@ def _ways(problem: Problem, words: Words) -> Iterator[_Change]:
             key = path if found[1] == "it" else _beside(found[1], path)
             yield {key: max(1, int(value_at(words, key) * factor))}
     if found := _NAMES.search(message):
-        names, group = [name.strip() for name in found[1].split(",")], _group(path)
-        at_hand = embedded(PARTS[group]) if group in PARTS else names  # for the others files would be needed
-        yield from ({path: name} for name in names if name in at_hand)
+        yield from ({path: name.strip()} for name in found[1].split(","))
     if "leave it out" in message or "leave out" in advice:
         yield {path: _LEFT_OUT}
+
+
+def _is_at_hand(change: _Change) -> bool:
+    """Whether it chooses no part that needs files."""
+    groups = {_group(path): value for path, value in change.items() if _group(path) in PARTS}
+    return all(value is _LEFT_OUT or value in embedded(PARTS[group]) for group, value in groups.items() if group)
 
 
 def _assigned(advice: str, path: str) -> Iterator[_Change]:
     for way in _ALTERNATIVES.split(advice):
         found = _ASSIGNMENT.findall(way)
-        if found:
-            yield {_beside(key, path): yaml.safe_load(value) for key, value in found}
+        if not found:
+            continue
+        yield {_beside(key, path): yaml.safe_load(value) for key, value, _ in found}
+        key, _, others = found[-1]
+        yield from ({_beside(key, path): yaml.safe_load(value)} for value in others.split(" | ")[1:])
 
 
 def _chosen(advice: str, path: str) -> Iterator[_Change]:

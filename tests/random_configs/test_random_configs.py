@@ -57,6 +57,16 @@ FOUND: list[Words] = [
         "decoder.cross_attention_by_layer": {0: "bahdanau"},
     },  # was told at another path
     {"task": "translation", "tokenizer": "unigram", "tokenizer.vocab_size": 5},
+    {"task": "translation", "attention": "none", "decoder.dim": 8},  # projections=all here, projections=none there
+    {"task": "translation", "encoder.dim": 6, "attention.heads": 4},  # heads that divide one width, then the other
+    {"task": "translation", "encoder": "vit"},  # another that reads text, of those that need no files
+    {
+        "task": "translation",
+        "attention": "relative",
+        "attention.max_distance": 1,
+        "encoder.attention.position": "alibi",
+    },
+    {"task": "translation", "batch.tokens": 2, "batch.max_length": 2},  # raise the one, lower the other
 ]
 
 

@@ -21,6 +21,8 @@ _MOST = {"layers": 2, "width": 8, "lr": 1.0, "max_length_ratio": 1.5, "max_lengt
 _MOST |= {"train": 40, "every": 4, "size": 32}
 #: Data too small to hold each label, or each word, is a matter of the data: option -> its smallest value here.
 _LEAST = {"train": 24}
+#: Options for which nothing means very many -> what means a few.
+_FEW = {"locales": ["de", "nl"]}
 
 
 def inside(option: Option) -> list[Any]:
@@ -51,6 +53,7 @@ def _pool(key: _Key) -> tuple[list[Any], list[Any]]:
     option = key.option
     values = [*_WHOLE, *_REAL, *_LISTS, *_ODD, *_literals(option.annotation), *_around(option.annotation)]
     values += [] if option.required else [option.default]
+    values += [_FEW[option.name]] if option.name in _FEW else []
     if option.name in KINDS and not _literals(option.annotation):  # chooses a part, by name or with options
         values += [*names(option.name), *({"type": name} for name in names(option.name))]
     allowed, refused = [], []
@@ -67,6 +70,8 @@ def _pool(key: _Key) -> tuple[list[Any], list[Any]]:
 def _is_out_of_reach(name: str, value: Any) -> bool:
     """Whether a value would cost much time, or is one for other data."""
     if isinstance(value, float) and not math.isfinite(value):
+        return True
+    if name in _FEW and not value:
         return True
     return isinstance(value, int | float) and not _LEAST.get(name, -math.inf) <= value <= _MOST.get(name, math.inf)
 

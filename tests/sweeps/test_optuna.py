@@ -247,8 +247,11 @@ class Pretended:
     def check(self, job):
         return []
 
-    def ready(self, job):
+    def room(self):
         return len(self.under_way) < self.jobs
+
+    def ready(self, job):
+        return self.room()
 
     def adopt(self, job):
         return False
@@ -444,6 +447,7 @@ def test_a_study_survives_kill_9_at_any_point(tmp_path, capsys, every):
     assert points > 120 // every
 
 
+@pytest.mark.slow
 def test_a_real_sweep(tmp_path, monkeypatch, capsys):
     """Three jobs, each a process that trains; and the same command again."""
     monkeypatch.chdir(tmp_path)

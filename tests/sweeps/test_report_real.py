@@ -25,6 +25,9 @@ TINY = ("data.train=60", "data.validation=8", "data.test=8", "tokenizer.vocab_si
 SHORT = ("trainer.max_steps=2", "validation.every=1", "trainer.log_every=1", "validation.maps=1")
 
 
+pytestmark = pytest.mark.slow  # it trains; the pages of pretended runs are tested beside it
+
+
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two trained jobs and one that no launcher ever started."""

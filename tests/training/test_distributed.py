@@ -67,6 +67,7 @@ def test_two_processes_train_the_model_of_one(two: Config, run: RunFolder, tmp_p
     assert train(two, alone, [])["metrics"] == pytest.approx(summary["metrics"], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_rank_without_validation_examples_is_not_waited_for(two: Config, run: RunFolder) -> None:
     """The distributed wrapper shares running statistics with the first batch, which one rank does not get."""
     two["task"] |= {"held_out": 1, "running": True}
@@ -89,6 +90,7 @@ def test_a_rank_that_fails_ends_all_with_its_message(two: Config, run: RunFolder
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
+@pytest.mark.slow
 def test_ctrl_c_leaves_no_process(two: Config, run: RunFolder) -> None:
     two["task"]["seconds"] = 0.1
     two["trainer"]["max_steps"] = 10**6

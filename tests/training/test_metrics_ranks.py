@@ -70,6 +70,9 @@ else:
 """
 
 
+pytestmark = pytest.mark.slow  # by default test_ranks_equal.py holds the tasks' own metrics to this
+
+
 @pytest.fixture(scope="module")
 def scores(tmp_path_factory):
     """What one process says, and what each of two says for three ways to share the examples."""
