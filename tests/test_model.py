@@ -281,7 +281,7 @@ def test_transformer_layers_equal_torch(norm: str) -> None:
     padding = torch.arange(5) >= torch.tensor([[5], [3]])
     real = ~padding
     states = encoder(source, src_key_padding_mask=padding)
-    torch.testing.assert_close(own_encoder(source, padding, [])[real], states[real])
+    torch.testing.assert_close(own_encoder(source, padding)[0][real], states[real])
     memory = Memory(source, padding, source[:, 0])
     causal = torch.nn.Transformer.generate_square_subsequent_mask(4, dtype=torch.float64)
     expected = decoder(target, source, tgt_mask=causal, memory_key_padding_mask=padding)

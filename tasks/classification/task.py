@@ -266,7 +266,8 @@ def _drop_words(source: Tensor, chance: float) -> Tensor:
 
 def _mix(source: Tensor, target: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
     """lambda x_i + (1 - lambda) x_j with lambda from Beta(alpha, alpha), one a batch (Zhang et al. 2018)."""
-    both = torch.tensor(alpha, dtype=torch.float32)  # in half precision, which may be the default, nothing can be drawn
+    # In half precision, which may be the default, nothing can be drawn; and a number above 0 must stay so.
+    both = torch.tensor(alpha, dtype=torch.float32).clamp(min=torch.finfo(torch.float32).tiny)
     share = float(torch.distributions.Beta(both, both).sample())
     other = torch.randperm(len(source), device=source.device)
     pixels = source.float() / 255 if source.dtype == torch.uint8 else source
