@@ -26,7 +26,7 @@ demo: setup ## train a small Transformer on embedded data, print BLEU and sample
 	$(BIN)/attnbuild train experiment=demo
 
 test: setup ## the fast tests (under 12 minutes on 2 cores)
-	$(BIN)/python -m pytest -n auto --maxprocesses 4
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 test-slow: setup ## the full product of the laws, and whatever takes minutes
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 -m slow

@@ -180,7 +180,7 @@ def main() -> None:
         write(jobs)
 
 
-def all_runs(folder: Path, groups: Iterable[str], seeds: Iterable[int]) -> Iterator[tuple[str, str, int, Run]]:
+def all_runs(folder: Path, groups: Iterable[str], seeds: Iterable[int] = SEEDS) -> Iterator[tuple[str, str, int, Run]]:
     """Group, variant, seed and run; all of a seed before the next. What several groups show is run once."""
     known: dict[tuple[str, ...], Run] = {}
     for seed in seeds:

@@ -161,7 +161,7 @@ def test_on_meta_it_takes_no_memory() -> None:
 
 
 def test_even_kernels_are_refused() -> None:
-    with pytest.raises(ConfigError, match="choose an odd width"):
+    with pytest.raises(ConfigError, match="choose 3 or 5, or 0 for none"):
         build(convolution=4)
 
 

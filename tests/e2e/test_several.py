@@ -83,6 +83,7 @@ def wait_for(happened: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_two_processes(tmp_path: Path) -> None:
     """401 sentences over 2 ranks, each scored once; of 3 sentences for validation one rank gets none."""
     words = ("trainer=ddp_sim", "data.validation=3", "data.test=401")

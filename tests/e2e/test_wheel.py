@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.commands import SMALL, Outcome, only_run, run_command
+from tests.e2e.commands import SMALL, Outcome, only_run, run_command, user_environment
 
 ROOT = Path(__file__).parents[2]
 
@@ -90,9 +90,8 @@ def test_it_works_in_an_empty_folder(installed: list[str], tmp_path: Path) -> No
         return outcome
 
     python = Path(installed[0]).with_name("python")
-    home = subprocess.run(
-        [python, "-c", "import attnbuild; print(attnbuild.__file__)"], cwd=tmp_path, capture_output=True, text=True
-    )
+    words = [python, "-c", "import attnbuild; print(attnbuild.__file__)"]
+    home = subprocess.run(words, cwd=tmp_path, env=user_environment(), capture_output=True, text=True)
     assert Path(home.stdout.strip()).is_relative_to(python.parents[1])
 
     listed = json.loads(type_command("list", "attention", "--json").out)

@@ -99,7 +99,7 @@ def test_average_checkpoints_keeps_whole_numbers(tmp_path: Path) -> None:
         state = {"model.w": torch.full((2,), float(number)), "model.n": torch.tensor(number)}
         state["model.features"] = torch.tensor([float(number)])
         paths.append(tmp_path / f"{number}.ckpt")
-        own = {"schema": 1, "config": {}, "constants": ["model.features"]}
+        own = {"schema": 1, "config": {}, "artifacts": {}, "step": 1, "constants": ["model.features"]}
         save_checkpoint({"attnbuild": own, "state_dict": state}, paths[-1])
     weights = average_checkpoints(paths)["state_dict"]
     assert weights["model.w"].tolist() == [2.5, 2.5]

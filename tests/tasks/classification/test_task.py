@@ -308,7 +308,9 @@ def test_pairs_are_two_texts_with_a_tab_between(tmp_path: Path) -> None:
     task.prepare()
     (found,) = task.predict(model_of(task), ["a b\tc"], None)
     assert found.source == "a b\tc"
-    with pytest.raises(DataError, match="parted by a tab; this line has 1 texts: a b"):
+    with pytest.raises(
+        DataError, match="line 1 of the input: the model reads pairs of texts, parted by a tab, and here are 1"
+    ):
         list(task.predict(model_of(task), ["a b"], None))
 
 
