@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from attnbuild.printable import printable
 
 __all__ = [
+    "INTERRUPTED",
     "AttnbuildError",
     "CheckpointError",
     "ConfigError",
@@ -21,6 +22,7 @@ __all__ = [
     "OutOfMemory",
     "Problem",
     "did_you_mean",
+    "exit_code_of",
     "listed",
     "nearest_divisors",
     "told",
@@ -105,6 +107,19 @@ def told(error: AttnbuildError | OSError) -> str:
     if isinstance(error, OSError) and error.filename:
         return printable(f"{error.filename}: {error.strerror}")
     return printable(str(error))
+
+
+#: The exit code of what was ended by Ctrl-C, or asked to end.
+INTERRUPTED = 130
+
+
+def exit_code_of(error: BaseException) -> int:
+    """The exit code of a process that this ends."""
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED
+    if isinstance(error, SystemExit):  # Hydra's way to end after --help and the like
+        return error.code if isinstance(error.code, int) else int(error.code is not None)
+    return error.exit_code if isinstance(error, AttnbuildError) else AttnbuildError.exit_code
 
 
 def did_you_mean(name: str, known: Iterable[str], show: int = 0) -> str:

@@ -14,11 +14,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from attnbuild.cli.commands import COMMANDS
-from attnbuild.errors import AttnbuildError, ConfigError, did_you_mean, told
+from attnbuild.errors import INTERRUPTED, AttnbuildError, ConfigError, did_you_mean, exit_code_of, told
 
 __all__ = ["main"]
-
-INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,8 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             return INTERRUPTED
-        except SystemExit as leaving:  # Hydra's way to end after --help and the like
-            return leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
+        except SystemExit as leaving:
+            return exit_code_of(leaving)
         except BrokenPipeError:  # the reader had enough: attnbuild list | head
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return AttnbuildError.exit_code
@@ -105,7 +103,7 @@ def _report(error: AttnbuildError | OSError, show_traceback: bool) -> int:
         traceback.print_exception(error)
     else:
         print(told(error), file=sys.stderr)
-    return error.exit_code if isinstance(error, AttnbuildError) else AttnbuildError.exit_code
+    return exit_code_of(error)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
-from attnbuild.errors import AttnbuildError, ConfigError, OutOfMemory
+from attnbuild.errors import INTERRUPTED, AttnbuildError, ConfigError, OutOfMemory
 from attnbuild.sweeps.status import Status, now
 from attnbuild.training.run import RunFolder
 
@@ -24,8 +24,6 @@ __all__ = ["OUTPUT", "main", "run_job", "settle", "start", "started", "training_
 
 #: What a job prints, in its run folder.
 OUTPUT = "output.txt"
-
-_INTERRUPTED = 130
 
 #: A shell adds this to the number of the signal that ended a command.
 _BY_SIGNAL = 128
@@ -95,7 +93,7 @@ def _outcome(folder: Path, code: int, summary: Mapping[str, object]) -> tuple[st
         return "ok", None
     if code == OutOfMemory.exit_code:
         return "oom", _said(folder, summary)
-    if code == _INTERRUPTED or number == signal.SIGTERM:
+    if code == INTERRUPTED or number == signal.SIGTERM:
         return "interrupted", "it was asked to stop; running the same command again goes on from its last checkpoint"
     if number > 0:
         name = signal.Signals(number).name if number in {*signal.Signals} else str(number)

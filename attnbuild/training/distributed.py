@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from attnbuild.errors import AttnbuildError, OutOfMemory
+from attnbuild.errors import INTERRUPTED, AttnbuildError, OutOfMemory
 from attnbuild.training.run import RunFolder, atomic_writer
 from attnbuild.training.world import OWN_LAUNCH, check_shape, current
 
@@ -46,9 +46,6 @@ _PATIENCE = 15.0
 
 #: Seconds that a rank has to say what went wrong with it, after others lost the connection to it.
 _GRACE = 5.0
-
-#: The exit code of a rank that was asked to stop.
-_INTERRUPTED = 130
 
 Ranks = list["subprocess.Popen[bytes]"]
 
@@ -129,7 +126,7 @@ def launch(run: RunFolder, processes: int, lock: int | None = None) -> None:
             raise
         finally:
             _end(ranks)
-        if failed and all(code == _INTERRUPTED for *_, code in failed):  # somebody asked a rank to stop, not us
+        if failed and all(code == INTERRUPTED for *_, code in failed):  # somebody asked a rank to stop, not us
             _note(run, status="interrupted")
             raise KeyboardInterrupt
         if failed:

@@ -21,7 +21,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from attnbuild.errors import AttnbuildError, ConfigError, OutOfMemory
+from attnbuild.errors import AttnbuildError, ConfigError, OutOfMemory, exit_code_of
 from attnbuild.training.distributed import LostPeer
 from attnbuild.training.run import RunFolder
 from attnbuild.training.world import World
@@ -49,8 +49,6 @@ _LAST_WORDS = 20.0
 
 #: Seconds until a folder that another machine made must be seen on this one.
 _SEEN_WITHIN = 60.0
-
-_INTERRUPTED = 130
 
 
 class DismissedError(Exception):
@@ -160,7 +158,7 @@ def lead(world: World) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        code = _code(error)
+        code = exit_code_of(error)
         failure = line.failure()
         if failure is None or (isinstance(error, AttnbuildError) and not isinstance(error, LostPeer)):
             raise
@@ -272,11 +270,3 @@ def _wait_for(folder: Path) -> None:
                 "choose one by paths.outputs=DIR"
             )
         time.sleep(0.5)
-
-
-def _code(error: BaseException) -> int:
-    if isinstance(error, KeyboardInterrupt):
-        return _INTERRUPTED
-    if isinstance(error, SystemExit):  # Hydra's way to end after --help and the like
-        return error.code if isinstance(error.code, int) else int(error.code is not None)
-    return error.exit_code if isinstance(error, AttnbuildError) else AttnbuildError.exit_code

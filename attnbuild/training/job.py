@@ -9,18 +9,16 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from attnbuild.errors import AttnbuildError, ConfigError, told
+from attnbuild.errors import AttnbuildError, ConfigError, exit_code_of, told
 from attnbuild.training.distributed import watch_parent
 from attnbuild.training.run import RunFolder
 
-__all__ = ["TIED", "main", "train_folder"]
+__all__ = ["TIED", "main", "told_code", "train_folder"]
 
 #: Set in the environment of a job that shall not outlive who started it: it then saves and stops.
 TIED = "ATTNBUILD_TIED_TO_PARENT"
-
-_INTERRUPTED = 130
 
 
 def train_folder(folder: str) -> None:
@@ -40,21 +38,27 @@ def train_folder(folder: str) -> None:
         train(config, run, run.read_overrides())
 
 
+def told_code(work: Callable[[], None]) -> int:
+    """Do work, say what ends it early, and give the exit code. A defect of attnbuild goes its way."""
+    try:
+        work()
+    except (AttnbuildError, OSError, KeyboardInterrupt) as error:
+        print("interrupted" if isinstance(error, KeyboardInterrupt) else told(error), file=sys.stderr)
+        return exit_code_of(error)
+    return 0
+
+
 def main(words: Sequence[str]) -> int:
     """The program; its exit code says how it ended."""
-    try:
+
+    def work() -> None:
         if len(words) != 1:
             raise ConfigError("usage: python -m attnbuild.training.job FOLDER")
         if os.environ.pop(TIED, None):
             watch_parent(lambda: os.kill(os.getpid(), signal.SIGTERM))
         train_folder(words[0])
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return _INTERRUPTED
-    except (AttnbuildError, OSError) as error:
-        print(told(error), file=sys.stderr)
-        return error.exit_code if isinstance(error, AttnbuildError) else AttnbuildError.exit_code
-    return 0
+
+    return told_code(work)
 
 
 if __name__ == "__main__":

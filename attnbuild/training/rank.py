@@ -11,7 +11,7 @@ import sys
 import traceback
 from typing import TYPE_CHECKING
 
-from attnbuild.errors import AttnbuildError, ConfigError, told
+from attnbuild.errors import INTERRUPTED, AttnbuildError, ConfigError
 from attnbuild.training import distributed
 from attnbuild.training.world import World, current
 
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from attnbuild.training.handover import Handed
 
 __all__ = ["follow", "main"]
-
-_INTERRUPTED = 130
 
 
 def main(argv: list[str]) -> int:
@@ -50,7 +48,7 @@ def follow(world: World) -> int:
     except handover.DismissedError as dismissed:
         return dismissed.code
     except KeyboardInterrupt:
-        return _INTERRUPTED
+        return INTERRUPTED
     except AttnbuildError as error:
         return error.exit_code
     except BaseException:  # a defect: the traceback is for its author
@@ -72,24 +70,20 @@ def _train(handed: Handed) -> None:
 def _lead(world: World, argv: list[str]) -> int:
     """Train a run folder as rank 0, or alone."""
     from attnbuild.training.handover import lead
-    from attnbuild.training.job import train_folder
+    from attnbuild.training.job import told_code, train_folder
     from attnbuild.training.signals import sigterm_as_interrupt
 
-    try:
+    def work() -> None:
         with sigterm_as_interrupt(), lead(world):
             if len(argv) != 1:
                 raise ConfigError("usage: python -m attnbuild.training.rank FOLDER")
             train_folder(argv[0])
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return _INTERRUPTED
-    except (AttnbuildError, OSError) as error:
-        print(told(error), file=sys.stderr)
-        return error.exit_code if isinstance(error, AttnbuildError) else AttnbuildError.exit_code
+
+    try:
+        return told_code(work)
     except BaseException:
         traceback.print_exc()
         return AttnbuildError.exit_code
-    return 0
 
 
 def _started_by_parent(folder: str) -> int:
@@ -99,7 +93,7 @@ def _started_by_parent(folder: str) -> int:
     try:
         train_rank(RunFolder.open(folder))
     except KeyboardInterrupt:
-        return _INTERRUPTED
+        return INTERRUPTED
     except AttnbuildError as error:  # the parent prints it
         distributed.report_error(error)
         return error.exit_code

@@ -17,18 +17,9 @@ from attnbuild.errors import AttnbuildError
 from attnbuild.training.distributed import check_world, process_count
 from attnbuild.training.fit import train
 from attnbuild.training.run import RunFolder
+from tests.training.program import PROGRAM
 
 Config = dict[str, Any]
-
-PROGRAM = """
-import json, sys
-from attnbuild.training.fit import train
-from attnbuild.training.run import RunFolder
-try:
-    train(json.loads(sys.argv[1]), RunFolder(sys.argv[2]), [])
-except KeyboardInterrupt:
-    sys.exit(130)
-"""
 
 
 @pytest.fixture

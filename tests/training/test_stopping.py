@@ -17,18 +17,9 @@ import torch
 
 from attnbuild.training.fit import train
 from attnbuild.training.run import RunFolder
+from tests.training.program import PROGRAM
 
 Config = dict[str, Any]
-
-PROGRAM = """
-import json, sys
-from attnbuild.training.fit import train
-from attnbuild.training.run import RunFolder
-try:
-    train(json.loads(sys.argv[1]), RunFolder(sys.argv[2]), [])
-except KeyboardInterrupt:
-    sys.exit(130)
-"""
 
 pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
 
