@@ -49,41 +49,61 @@ def draw_alignment(
     if weights.ndim != 3 or weights.shape[1:] != expected:
         raise ValueError(f"weights {weights.shape} do not fit labels (heads, {expected[0]}, {expected[1]})")
     sources, targets = [label(token) for token in source_tokens], [label(token) for token in target_tokens]
-    _draw_panels([weights.mean(axis=0)], [""], sources, targets, path, title)
+    _draw_tiles(weights.mean(axis=0, keepdims=True), [""], sources, targets, path, title)
     if len(weights) == 1:
         return [path]
     names = [f"head {head + 1}" for head in range(len(weights))]
     single = path.with_name(f"{path.stem}_heads{path.suffix}")
-    _draw_panels(list(weights), names, sources, targets, single, title)
+    _draw_tiles(weights, names, sources, targets, single, title)
     return [path, single]
 
 
-def _draw_panels(
-    panels: list[np.ndarray], names: list[str], sources: list[str], targets: list[str], path: Path, title: str
+def _draw_tiles(
+    weights: np.ndarray, names: list[str], sources: list[str], targets: list[str], path: Path, title: str
 ) -> None:
-    """All panels in one picture, with labels at the outer ones only and one colour scale."""
-    columns = math.ceil(math.sqrt(len(panels)))
-    rows = math.ceil(len(panels) / columns)
-    across, down = columns * len(sources), rows * len(targets)
-    cell = min(_CELL, _LONGEST_SIDE / max(across, down))
-    # The margin holds labels, title and colour bar.
-    figure = new_figure(across * cell + 3.0, down * cell + 2.5, "constrained")
+    """Draw (tiles, T, S) as one image with a cell between tiles: axes for each would take matplotlib seconds."""
+    columns = _columns(len(weights))
+    image = _tiled(weights, columns)
+    cell = min(_CELL, _LONGEST_SIDE / max(image.shape))
     style = letters(max(2.0, _FONT_SIZE * cell / _CELL))
-    grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
-    highest = float(np.nanmax(np.stack(panels), initial=1e-9))
-    for place, axes in enumerate(grid.flat):
-        if place >= len(panels):
-            axes.set_visible(False)
-            continue
-        image = axes.imshow(panels[place], cmap="Blues", vmin=0.0, vmax=highest, aspect="equal")
-        axes.set_title(names[place], fontsize=_FONT_SIZE)
-        _label_axes(axes, sources, targets, style, across=place + columns >= len(panels))
-    figure.colorbar(image, ax=grid, fraction=0.03, pad=0.02)
+    # The margin holds labels, title and colour bar.
+    figure = new_figure(image.shape[1] * cell + 3.0, image.shape[0] * cell + 2.5, "constrained")
+    axes = figure.add_subplot(frame_on=False)
+    highest = float(np.nanmax(weights, initial=1e-9))
+    drawn = axes.imshow(image, cmap="Blues", vmin=0.0, vmax=highest, aspect="equal")
+    high, wide = len(targets) + 1, len(sources) + 1
+    for number, name in enumerate(names):
+        row, column = divmod(number, columns)
+        _frame(axes, row * high - 0.5, column * wide - 0.5, high - 1, wide - 1, name, style)
+    axes.set_xticks(*_ticks(sources, columns), rotation=90, **style)
+    axes.set_yticks(*_ticks(targets, len(weights) // columns), **style)
+    axes.tick_params(length=0)
+    figure.colorbar(drawn, ax=axes, fraction=0.03, pad=0.02)
     set_title(figure, title)
     save(figure, path)
 
 
-def _label_axes(axes: Axes, sources: list[str], targets: list[str], style: dict[str, Any], *, across: bool) -> None:
-    axes.set_xticks(range(len(sources)), labels=sources, rotation=90, **style)
-    axes.set_yticks(range(len(targets)), labels=targets, **style)
-    axes.tick_params(length=0, labelbottom=across)
+def _columns(tiles: int) -> int:
+    """How many tiles stand side by side: nearly as many as rows, and no row is left half empty."""
+    return next(columns for columns in range(math.ceil(math.sqrt(tiles)), tiles + 1) if tiles % columns == 0)
+
+
+def _tiled(weights: np.ndarray, columns: int) -> np.ndarray:
+    """(tiles, T, S) side by side in rows, with a cell of nothing between them."""
+    tiles, high, wide = weights.shape
+    padded = np.pad(weights.astype(np.float64), ((0, 0), (0, 1), (0, 1)), constant_values=np.nan)
+    rows = padded.reshape(tiles // columns, columns, high + 1, wide + 1).transpose(0, 2, 1, 3)
+    return rows.reshape(-1, columns * (wide + 1))[:-1, :-1]
+
+
+def _ticks(labels: list[str], tiles: int) -> tuple[list[int], list[str]]:
+    """Where the labels stand along so many tiles."""
+    step = len(labels) + 1
+    return [tile * step + place for tile in range(tiles) for place in range(len(labels))], labels * tiles
+
+
+def _frame(axes: Axes, top: float, left: float, high: int, wide: int, name: str, style: dict[str, Any]) -> None:
+    from matplotlib.patches import Rectangle
+
+    axes.add_patch(Rectangle((left, top), wide, high, fill=False, linewidth=0.6, clip_on=False))
+    axes.text(left + wide / 2, top, name, ha="center", va="bottom", **style)
