@@ -32,7 +32,7 @@ test-slow: setup ## the full product of the laws, and whatever takes minutes
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 -m slow
 
 test-configs: setup ## ten thousand random configs (half an hour): each trains or is refused with advice that helps
-	$(BIN)/python -m pytest -m configs
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 -m configs -rP
 
 test-gpu: setup ## what needs a CUDA device
 	$(BIN)/python -m pytest -m gpu

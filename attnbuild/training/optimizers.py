@@ -16,6 +16,8 @@ __all__ = ["OptimizerPlace", "adam", "adamw", "sgd"]
 
 Rate = Annotated[float, Gt(0)]
 Beta = Annotated[float, Interval(ge=0, lt=1)]
+#: What single precision takes for 0 would divide by 0 where a gradient always is 0, as a key's bias has it.
+Epsilon = Annotated[float, Ge(1e-30)]
 
 #: Modules whose weights are no matrices of a linear map; decaying them only shrinks their scale.
 _NO_DECAY = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.modules.batchnorm._NormBase, nn.Embedding)
@@ -41,7 +43,7 @@ def adamw(
     lr: Rate,
     beta1: Beta = 0.9,
     beta2: Beta = 0.98,
-    eps: Rate = 1e-9,
+    eps: Epsilon = 1e-9,
     weight_decay: Annotated[float, Ge(0)] = 0.01,
     decay_all: bool = False,
 ) -> torch.optim.Optimizer:
@@ -61,7 +63,7 @@ def adamw(
 
 @register("optimizer", "adam")
 def adam(
-    place: OptimizerPlace, *, lr: Rate, beta1: Beta = 0.9, beta2: Beta = 0.98, eps: Rate = 1e-9
+    place: OptimizerPlace, *, lr: Rate, beta1: Beta = 0.9, beta2: Beta = 0.98, eps: Epsilon = 1e-9
 ) -> torch.optim.Optimizer:
     """Adam (Kingma and Ba, 2015), with the betas of Vaswani et al. (2017) as defaults.
 
