@@ -83,7 +83,8 @@ def runs() -> list[list[str]]:
         for group, chosen in free.items()
     ]
     together = [
-        [*row, *companions("attention", row[0].removeprefix("attention=")), *CLDR] for row in zip(*columns, strict=True)
+        [*row, *companions("attention", row[0].removeprefix("attention=")), *CLDR, "validation.maps=0"]
+        for row in zip(*columns, strict=True)
     ]
     recipes = [[f"recipe={name}", *recipe_data(name)] for name in names("recipe")]
     others = [
@@ -107,7 +108,7 @@ def recipe_data(recipe: str) -> list[str]:
 
 
 def train(tmp_path: Path, words: list[str]) -> dict:
-    assert main(["train", *words, *TINY, f"paths.outputs={tmp_path}"]) == 0
+    assert main(["train", *TINY, *words, f"paths.outputs={tmp_path}"]) == 0
     (summary,) = tmp_path.rglob("summary.json")
     assert "test (" in (summary.parent / "log.txt").read_text(encoding="utf-8"), "every run in a process has its log"
     return json.loads(summary.read_text())

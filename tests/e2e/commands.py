@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.warm import Command
 
 __all__ = ["SMALL", "Outcome", "only_run", "program", "run_command", "start_command", "user_environment"]
 
@@ -58,13 +61,16 @@ def run_command(
         cwd: the working directory.
         input: what is typed into it.
         environment: more variables, or others.
-        start: the program; the default is that of this interpreter.
+        start: a program to start; the default is a fork of this interpreter.
     """
+    variables = user_environment() | (environment or {})
+    if not start:
+        return _run_warm(words, cwd, variables, input)
     done = subprocess.run(
-        [*(start or program()), *words],
+        [*start, *words],
         cwd=cwd,
         input=input,
-        env=user_environment() | (environment or {}),
+        env=variables,
         capture_output=True,
         encoding="utf-8",
         timeout=PATIENCE,
@@ -72,12 +78,18 @@ def run_command(
     return Outcome(done.returncode, done.stdout, done.stderr)
 
 
-def start_command(*words: str, cwd: Path) -> subprocess.Popen[str]:
+def _run_warm(words: Sequence[str], cwd: Path, environment: dict[str, str], input: str | None) -> Outcome:
+    with tempfile.TemporaryDirectory() as folder:
+        typed, out, err = (Path(folder) / name for name in ("in", "out", "err"))
+        typed.write_text(input or "", encoding="utf-8")
+        code = Command(words, cwd, environment, typed, out, err).wait(PATIENCE)
+        return Outcome(code, out.read_text(encoding="utf-8"), err.read_text(encoding="utf-8"))
+
+
+def start_command(*words: str, cwd: Path) -> Command:
     """Type a command and do not wait; what it says is in ``output.txt`` of the working directory."""
-    with (cwd / "output.txt").open("w", encoding="utf-8") as output:
-        return subprocess.Popen(
-            [*program(), *words], cwd=cwd, env=user_environment(), stdout=output, stderr=output, text=True
-        )
+    output = cwd / "output.txt"
+    return Command(words, cwd, user_environment(), Path(os.devnull), output, output)
 
 
 def only_run(folder: Path) -> Path:
