@@ -226,12 +226,12 @@ def train_whole(case: str, folder: Path) -> Path:
 
 
 def logged(run: Path) -> list[list[str]]:
-    """Whole rows of metrics.csv, the heading left out."""
+    """Step, metric and value of the whole rows of metrics.csv."""
     try:
         text = (run / "metrics.csv").read_text(encoding="utf-8")
     except FileNotFoundError:
         return []
-    return list(csv.reader(text[: text.rfind("\n") + 1].splitlines()))[1:]
+    return [row[:3] for row in csv.reader(text[: text.rfind("\n") + 1].splitlines())][1:]
 
 
 def step_of(run: Path) -> int:

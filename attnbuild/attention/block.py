@@ -65,7 +65,7 @@ class AttentionBlock(nn.Module):
         if projections == "none" and getattr(self.spec.core.maker, "owns_projections", False):
             raise ConfigError(
                 f"the core {self.spec.core.name!r} makes queries, keys and values by matrices of its own: "
-                "leave out projections",
+                "set projections=all",
                 f"{self.place.name}.projections",
             )
         if projections == "none" and (self.heads, self.kv_heads) != (1, 1):

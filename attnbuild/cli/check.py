@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from attnbuild.errors import ConfigError, Problem, did_you_mean
+from attnbuild.errors import CheckpointError, ConfigError, Problem, did_you_mean
 from attnbuild.registry import check_options, check_part, load_plugins, options_of
 from attnbuild.sections import OF_SWEEPS, SECTIONS, Settings
 
@@ -68,6 +68,8 @@ def check_config(config: dict[str, Any]) -> list[Problem]:
         if key not in broken:
             for name, options in config[key].items():
                 problems += _check_named(kind, str(name), options, f"{key}.{name}")
+    if "init_from" not in broken:
+        problems += _check_start(config)
     return problems + _check_together(config, broken, whole=not problems)
 
 
@@ -75,6 +77,19 @@ def check_sweep(config: Mapping[str, Any]) -> list[Problem]:
     """What is wrong with the sections that are about the jobs of a sweep."""
     problems = check_options(SECTIONS["sweep"], config["sweep"], "sweep", "section 'sweep'")
     return problems + [problem for name in ("sweeper", "launcher") for problem in check_part(name, config[name], name)]
+
+
+def _check_start(config: Mapping[str, Any]) -> list[Problem]:
+    """Whether the weights to start from are there; a run that is resumed has started."""
+    from attnbuild.training.checkpoint import chosen_file
+
+    if not config["init_from"] or config["resume"]:
+        return []
+    try:
+        file = chosen_file(config["init_from"])
+    except CheckpointError as error:
+        return [Problem("init_from", str(error))]
+    return [] if file.is_file() else [Problem("init_from", f"there is no file {file}")]
 
 
 def _check_together(config: dict[str, Any], broken: set[str], whole: bool) -> list[Problem]:

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 
 from attnbuild.cli.commands import COMMANDS
 from attnbuild.errors import INTERRUPTED, AttnbuildError, ConfigError, did_you_mean, exit_code_of, told
+from attnbuild.training.world import current, require_one
 
 __all__ = ["main"]
 
@@ -59,6 +60,8 @@ def _dispatch(words: list[str]) -> int:
 
         return run(words)
     name, words = _split(words)
+    if name != "train":
+        require_one(current())
     module, _ = COMMANDS[name]
     return importlib.import_module(module).run(words)
 

@@ -26,7 +26,7 @@ from attnbuild.paths import conf_dir
 from attnbuild.sections import of_one_run
 from attnbuild.training.distributed import check_started
 from attnbuild.training.run import RunFolder
-from attnbuild.training.world import World, current, refuse_jobs
+from attnbuild.training.world import World, current, require_one
 
 __all__ = ["job", "run"]
 
@@ -53,35 +53,50 @@ def run(words: Sequence[str]) -> int:
 def _run(words: Sequence[str], world: World) -> int:
     """``run``, in the one process that decides."""
     flags = parse_flags(words)
-    only_shown = flags.cfg or flags.info or flags.help or flags.hydra_help
-    multirun = flags.multirun or "hydra.mode=MULTIRUN" in flags.overrides
+    if flags.cfg or flags.info or flags.help or flags.hydra_help:
+        return _show(flags)
     with open_loader(flags.config_dir, flags.overrides) as loader:
-        if multirun and not only_shown:
-            refuse_jobs(world)
+        many = _asks_for_many(flags)
+        if not many:
+            overrides = check_names(loader, flags.overrides)
+            config = compose(loader, overrides)
+            many = config.hydra.mode == RunMode.MULTIRUN  # so says a file
+        if many:
+            require_one(world)
             return _run_sweep(loader, flags.overrides)
-        overrides = check_names(loader, flags.overrides, multirun)
-        config = compose(loader, overrides, multirun)
-        if config.hydra.mode == RunMode.MULTIRUN and not only_shown:  # so says a file
-            refuse_jobs(world)
-            return _run_sweep(loader, flags.overrides)
-        if not only_shown:
-            with located(loader, overrides):
-                resolved = resolve(config, config.hydra.runtime.choices)
-                _check(resolved, overrides)
-                if resolved["launcher"]["type"] == "local" and not resolved["resume"]:
-                    check_started(resolved["trainer"])
-            if resolved["launcher"]["type"] != "local":
-                refuse_jobs(world)
-                from attnbuild.cli.launch import launch_one
+        resolved = _checked(loader, config, overrides)
+        if resolved["launcher"]["type"] != "local":
+            require_one(world)
+            from attnbuild.cli.launch import launch_one
 
-                return launch_one(resolved, Path(str(config.hydra.run.dir)), as_typed(flags.overrides))
-            if resolved["resume"]:
-                overrides += _same_folder(resolved["resume"])
-    if only_shown:
-        _start_hydra(job, flags, overrides)
-    else:
-        _run_one(flags, overrides)
+            return launch_one(resolved, Path(str(config.hydra.run.dir)), as_typed(flags.overrides))
+    _run_one(flags, overrides + (_same_folder(resolved["resume"]) if resolved["resume"] else []))
     return 0
+
+
+def _show(flags: argparse.Namespace) -> int:
+    """What Hydra shows without running anything: ``--cfg``, ``--info``, ``--help``."""
+    many = _asks_for_many(flags)
+    with open_loader(flags.config_dir, flags.overrides) as loader:
+        overrides = check_names(loader, flags.overrides, many)
+        compose(loader, overrides, many)
+    _start_hydra(job, flags, overrides)
+    return 0
+
+
+def _asks_for_many(flags: argparse.Namespace) -> bool:
+    """Whether the command line asks for a sweep."""
+    return flags.multirun or "hydra.mode=MULTIRUN" in flags.overrides
+
+
+def _checked(loader: ConfigLoader, config: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
+    """The resolved config of one run, which can be built, by as many processes as there are."""
+    with located(loader, overrides):
+        resolved = resolve(config, config.hydra.runtime.choices)
+        _check(resolved, overrides)
+        if resolved["launcher"]["type"] == "local" and not resolved["resume"]:
+            check_started(resolved["trainer"])
+    return resolved
 
 
 def _run_sweep(loader: ConfigLoader, typed: Sequence[str]) -> int:

@@ -32,7 +32,7 @@ class LoggerPlace:
 
 @register("logger", "csv")
 def csv(place: LoggerPlace) -> Any:
-    """One tidy file, metrics.csv, with the columns step, metric and value."""
+    """One tidy file, metrics.csv, with the columns step, metric, value and seconds (of wall time)."""
     from attnbuild.training.metrics_file import MetricsFile
 
     return MetricsFile(place.run.metrics_file, place.step)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ from attnbuild.training.run import atomic_writer
 
 __all__ = ["COLUMNS", "MetricsFile"]
 
-COLUMNS = ("step", "metric", "value")
+#: Seconds are wall time since training began, without what lies between a run's stop and its going on.
+COLUMNS = ("step", "metric", "value", "seconds")
 
 
 class MetricsFile(Logger):
@@ -28,6 +29,7 @@ class MetricsFile(Logger):
     def __init__(self, path: Path, step: int = 0) -> None:
         super().__init__()
         self.path = path
+        self._began = time.monotonic()
         self._start(step)
 
     @property
@@ -43,14 +45,15 @@ class MetricsFile(Logger):
         rows: list[list[str]] = []
         if step and self.path.is_file():
             with self.path.open(encoding="utf-8", newline="") as file:
-                # A kill may have cut the last row short.
-                rows = [row for row in list(csv.reader(file))[1:] if len(row) == 3 and _step_of(row) <= step]
+                rows = [row for row in list(csv.reader(file))[1:] if _is_whole(row) and int(row[0]) <= step]
+            self._began -= float(rows[-1][3]) if rows else 0.0
         with atomic_writer(self.path) as file:
             csv.writer(file, lineterminator="\n").writerows([COLUMNS, *rows])
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        rows = [(step, name, value) for name, value in metrics.items()]
+        seconds = f"{time.monotonic() - self._began:.2f}"
+        rows = [(step, name, value, seconds) for name, value in metrics.items()]
         try:
             with self.path.open("a", encoding="utf-8", newline="") as file:
                 csv.writer(file, lineterminator="\n").writerows(rows)
@@ -62,6 +65,6 @@ class MetricsFile(Logger):
         """Nothing: config.yaml lies beside the file."""
 
 
-def _step_of(row: list[str]) -> float:
-    """The update of a row; none that is too high for a row that a dying machine left garbled."""
-    return int(row[0]) if row[0].isdecimal() else math.inf
+def _is_whole(row: list[str]) -> bool:
+    """Whether it can be a row: a kill may have cut the last one short, and a dying machine left it garbled."""
+    return len(row) == len(COLUMNS) and row[0].isdecimal() and row[3].replace(".", "", 1).isdecimal()

@@ -3,7 +3,7 @@
     config.yaml       the resolved config        checkpoints/  last, best, averaged, candidates
     overrides.yaml    what the user typed        samples/      predictions after each validation
     log.txt           what was said              maps/         attention maps as pictures
-    metrics.csv       step, metric, value        tensorboard/  the same for TensorBoard
+    metrics.csv       step, metric, value, time  tensorboard/  the same for TensorBoard
     summary.json      results and circumstances  tokenizer files, test-*.json, predictions-*.jsonl
 
 Small files are written whole: to a temporary file that then takes the name. They are read as files of a stranger: as

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from attnbuild.errors import ConfigError
 
-__all__ = ["OWN_LAUNCH", "World", "check_shape", "current", "first_host", "refuse_jobs"]
+__all__ = ["OWN_LAUNCH", "World", "check_shape", "current", "first_host", "require_one"]
 
 #: Names the folder where a rank leaves what went wrong with it; set by our own launch alone.
 OWN_LAUNCH = "ATTNBUILD_RANK_ERRORS"
@@ -165,16 +165,16 @@ def check_shape(world: World, trainer: Mapping[str, Any], devices: int) -> None:
         )
 
 
-def refuse_jobs(world: World) -> None:
-    """Refuse to start jobs where every one of several processes would.
+def require_one(world: World) -> None:
+    """Refuse what each of several processes would do: start jobs, or answer the same question.
 
     Raises:
         ConfigError: this is one of several.
     """
     if world.size > 1:
         raise ConfigError(
-            f"{world.started_by} started {world.size} processes of a command that starts its jobs itself: type it "
-            f"without {world.started_by}; with launcher=slurm each job gets machines of its own"
+            f"{world.started_by} started {world.size} processes of a command that one alone carries out: type it "
+            f"without {world.started_by}; jobs of a sweep get machines of their own by launcher=slurm"
         )
 
 

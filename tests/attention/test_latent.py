@@ -183,7 +183,7 @@ def test_dropout_is_for_training_alone(dropout: float) -> None:
 def test_what_it_cannot_be_is_refused() -> None:
     with pytest.raises(ConfigError, match="rope_dim.*3: RoPE turns pairs of channels"):
         layer_of(rope_dim=3)
-    with pytest.raises(ConfigError, match="matrices of its own: leave out projections"):
+    with pytest.raises(ConfigError, match="matrices of its own: set projections=all"):
         layer_of(heads=1, projections="none")
 
 

@@ -56,6 +56,16 @@ def test_unknown_keys_of_every_section(config, section, key):
     assert f"{section}.{key}" in paths_of(config)
 
 
+def test_weights_to_start_from_must_be_there(config, tmp_path):
+    for missing in (tmp_path / "no_run", tmp_path / "no.ckpt"):
+        config["init_from"] = str(missing)
+        (problem,) = check_config(config)
+        assert problem.path == "init_from"
+        assert str(missing) in problem.message
+    config["resume"] = str(tmp_path)  # it started from them long ago
+    assert check_config(config) == []
+
+
 def test_sections_places_and_parts_are_told_together(config):
     config["model"]["droput"] = 0.2
     config["decoder"]["layers"] = 0

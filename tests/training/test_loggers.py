@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +26,32 @@ def test_csv_is_tidy_and_forgets_what_is_made_again(tmp_path: Path) -> None:
         file.write("4,train/l")  # cut short by a kill
     again = build("csv", tmp_path, step=2)
     again.log_metrics({"train/loss": 0.5}, 3)
-    assert (tmp_path / "metrics.csv").read_text() == (
-        "step,metric,value\n1,train/loss,0.1\n2,train/loss,0.05\n3,train/loss,0.5\n"
-    )
+    heading, *rows = [line.split(",") for line in (tmp_path / "metrics.csv").read_text().splitlines()]
+    assert heading == ["step", "metric", "value", "seconds"]
+    assert [row[:3] for row in rows] == [
+        [step, "train/loss", loss] for step, loss in (("1", "0.1"), ("2", "0.05"), ("3", "0.5"))
+    ]
+
+
+def test_time_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    logger = build("csv", tmp_path)
+    for step in (1, 2):
+        now += 10.0
+        logger.log_metrics({"train/loss": 1.0}, step)
+    now = 5.0  # another day, another machine
+    again = build("csv", tmp_path, step=1)
+    now += 2.0
+    again.log_metrics({"train/loss": 1.0}, 2)
+    rows = (tmp_path / "metrics.csv").read_text().splitlines()[1:]
+    assert [float(row.rpartition(",")[2]) for row in rows] == [10.0, 12.0]
 
 
 def test_a_new_run_starts_a_new_file(tmp_path: Path) -> None:
     build("csv", tmp_path).log_metrics({"train/loss": 1.0}, 1)
     build("csv", tmp_path)
-    assert (tmp_path / "metrics.csv").read_text() == "step,metric,value\n"
+    assert (tmp_path / "metrics.csv").read_text() == "step,metric,value,seconds\n"
 
 
 def test_tensorboard_writes_into_the_run_folder(tmp_path: Path) -> None:

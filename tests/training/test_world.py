@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
+from attnbuild.cli.main import main
 from attnbuild.errors import ConfigError
-from attnbuild.training.world import World, check_shape, current, first_host, refuse_jobs
+from attnbuild.training.world import World, check_shape, current, first_host, require_one
 
 #: What a SLURM 22.05 job really had in its environment, as far as it concerns us: in its batch script, ...
 BATCH = {
@@ -179,9 +180,18 @@ def test_processes_that_do_not_fit(world: World, devices: int, nodes: int, advic
 
 
 def test_several_processes_start_no_jobs() -> None:
-    refuse_jobs(World())
-    with pytest.raises(ConfigError, match="without srun; with launcher=slurm"):
-        refuse_jobs(current(STEP))
+    require_one(World())
+    with pytest.raises(ConfigError, match="without srun; jobs of a sweep"):
+        require_one(current(STEP))
+
+
+@pytest.mark.parametrize("words", [["test", "run=a"], ["predict", "run=a", "input=b"], ["report", "a"]])
+def test_commands_for_one_process_refuse_several(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("attnbuild.cli.main.current", lambda: current(STEP))
+    assert main(words) == 2
+    assert "type it without srun" in capsys.readouterr().err
 
 
 # How the others come by the run of rank 0
