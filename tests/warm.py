@@ -78,7 +78,7 @@ def _carry_out(words: list[str], cwd: str, environment: dict[str, str], streams:
     for number, (path, flags) in enumerate(zip(streams, (os.O_RDONLY, _WRITE, _WRITE), strict=True)):
         os.dup2(os.open(path, flags, 0o644), number)
     sys.stdin, sys.stdout, sys.stderr = (
-        open(number, mode, encoding="utf-8", buffering=1) for number, mode in enumerate("rww")
+        os.fdopen(number, mode, 1, encoding="utf-8") for number, mode in enumerate("rww")
     )
     sys.argv = ["attnbuild", *words]
     sys.path.insert(0, "")

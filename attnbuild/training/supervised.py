@@ -28,6 +28,7 @@ from attnbuild.inputs import Ends, ImageInput, TextInput
 from attnbuild.model import EncoderDecoder, build_model
 from attnbuild.printable import in_one_line
 from attnbuild.registry import build, lookup, names
+from attnbuild.training.batch_norm import too_few
 from attnbuild.training.lengths import too_low
 from attnbuild.training.task import SPLITS, Prediction, Task, TaskPlace
 
@@ -260,12 +261,13 @@ class SupervisedTask(Task):
     def misfits(self, model: nn.Module) -> list[Problem]:
         assert isinstance(model, EncoderDecoder)
         source, target = np.concatenate([corpus.widths for corpus in self.corpora.values()]).max(axis=0).tolist()
+        problems = []
         if self.reads == "image":  # all have the same number of cells
-            one = self.source_side.collate(self.corpora["train"].rows([0])[0], None)
-            source = model.eval().encode(one).states.shape[1]
-            model.train()
+            images = self.corpora["train"]
+            source = model.eval().encode(self.source_side.collate(images.rows([0])[0], None)).states.shape[1]
+            problems = too_few(model.train(), source, len(images), self.config["batch"])
         target = max(target, self.longest_output(source))
-        return too_low(model, {"source": source, "memory": source, "target": target})
+        return problems + too_low(model, {"source": source, "memory": source, "target": target})
 
     def longest_output(self, source: int) -> int:
         """Tokens that the searches of this config may write for a source of so many positions."""
