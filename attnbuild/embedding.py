@@ -43,6 +43,7 @@ class Embedding(nn.Module):
         nn.init.normal_(self.tokens.weight, std=dim**-0.5)
         self.scale = math.sqrt(dim) if scale else 1.0
         self.positions = positions
+        self._table: Tensor | None = None  # of sinusoids, as long as was ever needed
         self.learned = nn.Embedding(max_positions, dim) if positions == "learned" else None
         if self.learned is not None:
             nn.init.normal_(self.learned.weight, std=dim**-0.5)
@@ -61,15 +62,24 @@ class Embedding(nn.Module):
         if self.positions == "none":
             return vectors
         last = first + vectors.shape[1]
-        positions = torch.arange(first, last, device=vectors.device)
         if self.learned is None:
-            return vectors + sinusoids(positions, vectors.shape[2]).to(vectors.dtype)
+            return vectors + self._sinusoids(last, vectors)[first:last]
         if last > self.learned.num_embeddings:
             raise DataError(
                 f"a sequence of {last} tokens is longer than the {self.learned.num_embeddings} learned positions; "
                 "raise max_positions, or use positions=sinusoidal"
             )
-        return vectors + self.learned(positions)
+        return vectors + self.learned(torch.arange(first, last, device=vectors.device))
+
+    def _sinusoids(self, length: int, like: Tensor) -> Tensor:
+        """(at least length, dim) of the same type: kept, since every step of a search asks for the next."""
+        table = self._table
+        if table is None or len(table) < length or (table.device, table.dtype) != (like.device, like.dtype):
+            longer = max(64, 1 << (length - 1).bit_length())
+            table = sinusoids(torch.arange(longer, device=like.device), like.shape[-1]).to(like.dtype)
+            if type(table) is Tensor:  # not one of those that stand for others while costs are counted
+                self._table = table
+        return table
 
 
 def sinusoids(positions: Tensor, dim: int) -> Tensor:

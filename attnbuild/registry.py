@@ -59,6 +59,7 @@ KINDS: dict[str, str | None] = {
     "logger": "attnbuild.training.loggers",
     "sweeper": "attnbuild.sweeps.sweepers",
     "launcher": "attnbuild.sweeps.launchers",
+    "exporter": "attnbuild.export",
     "task": None,
 }
 

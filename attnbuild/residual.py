@@ -61,9 +61,10 @@ class Residual(nn.Module):
 
     def forward(self, states: Tensor, sublayer: Callable[[Tensor], Tensor]) -> Tensor:
         """(B, N, dim) -> (B, N, dim)."""
-        if self.norm_first:
-            return states + self.drop_path(self.dropout(sublayer(self.norm(states))))
-        return self.norm(states + self.drop_path(self.dropout(sublayer(states))))
+        branch = sublayer(self.norm(states) if self.norm_first else states)
+        if self.training:  # nothing is dropped in evaluation, and single steps are short enough to tell
+            branch = self.drop_path(self.dropout(branch))
+        return states + branch if self.norm_first else self.norm(states + branch)
 
 
 def require_width(attention: AttentionBlock, dim: int) -> AttentionBlock:

@@ -27,6 +27,7 @@ FLOORS = {
     "attnbuild.generation": 3,
     "attnbuild.places": 3,
     "attnbuild.model": 3,
+    "attnbuild.export": 3,
     "attnbuild.training": 3,
     "attnbuild.sweeps": 4,
     "attnbuild.tasks": 4,

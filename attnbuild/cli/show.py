@@ -15,6 +15,7 @@ from attnbuild.cli.check import require_right
 from attnbuild.cli.compose import compose, open_loader, resolve
 from attnbuild.cli.cost import HELP as COST_HELP
 from attnbuild.cli.cost import Size, assemble, cost_record, count_cost, print_cost, read_size
+from attnbuild.cli.exports import export_refusals, print_exports
 from attnbuild.cli.names import check_names
 from attnbuild.cli.origin import located
 
@@ -64,6 +65,7 @@ def _print_all(config: dict[str, Any], size: Size) -> None:
     _print_places(config)
     model, ends = assemble(config, "meta")
     print_backends(chosen_backends(model))
+    print_exports(export_refusals(model))
     _print_modules(model, ends)
     size = size.of(ends.source)
     print_cost(count_cost(config, size, _parameters(model)), size)
@@ -78,6 +80,7 @@ def _print_record(config: dict[str, Any], size: Size) -> None:
         "config": config,
         "places": {place: choice.summary() for place, choice in resolve_places(config).choices.items()},
         "backends": [choice.record() for choice in chosen_backends(model)],
+        "export": export_refusals(model),
         "parameters": _parameters(model),
         "outputs": ends.outputs,
         "cost": cost_record(count_cost(config, size, _parameters(model)), size),

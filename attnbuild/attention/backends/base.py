@@ -91,6 +91,8 @@ class Call:
 
     def bias(self) -> Tensor | None:
         """What the position adds to the scores, broadcastable to (B, H, N, S)."""
+        if not self.parts.position.has_bias:
+            return None
         scaled = self.query * self.parts.score.scale
         return self.parts.position.bias(scaled, self.query_positions, self.key_positions)
 

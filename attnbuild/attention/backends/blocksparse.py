@@ -84,7 +84,7 @@ class _Job:
         self.plan = make_plan(call.parts.pattern.pieces(), self.length, call.place.causal, self.heads, self.device)
         #: A position computes as it would under the other backends.
         self.autocast = _autocast_here(self.device)
-        self.biased = self._has_bias(call)
+        self.biased = self.position.has_bias
         self.bias_parameters = [p for p in self.position.parameters() if p.requires_grad] if self.biased else []
 
     def chunks(self) -> Iterator[_Chunk]:
@@ -208,13 +208,6 @@ class _Job:
             bias = self.position.bias(query, query_positions, key_positions)
         assert bias is not None
         return bias.expand(-1, self.heads, -1, -1, -1)
-
-    @torch.no_grad()
-    def _has_bias(self, call: Call) -> bool:
-        """Whether the position adds anything: asked for the first query and key."""
-        one = torch.zeros(1, dtype=torch.long, device=self.device)
-        with self.autocast():
-            return self.position.bias(call.query[:1, :, :1], one, one) is not None
 
     def kept(self, generator: torch.Generator | None, like: Tensor) -> Tensor | None:
         """Which weights are kept, times what makes up for those dropped; None = all."""

@@ -33,6 +33,11 @@ class Position(nn.Module):
     def __init__(self, place: HeadPlace) -> None:
         super().__init__()
 
+    @property
+    def has_bias(self) -> bool:
+        """Whether it adds anything to scores."""
+        return type(self).bias is not Position.bias
+
     def rotate(self, states: Tensor, positions: Tensor) -> Tensor:
         """Turn queries or keys by their positions: (B, H, N, D), (N,) -> (B, H, N, D)."""
         return states

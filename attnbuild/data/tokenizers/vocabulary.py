@@ -46,6 +46,10 @@ class Vocabulary:
         kept = [[int(token) for token in row if token not in _SILENT] for row in ids]
         return self._tokenizer.decode_batch(kept, skip_special_tokens=False)
 
+    def pieces(self) -> list[str]:
+        """The tokens as the tokenizer writes them, in the order of their ids."""
+        return [self._tokenizer.id_to_token(number) or "" for number in range(len(self))]
+
     def tokens(self, ids: Iterable[int]) -> list[str]:
         """A readable label for each id: white space shows as ``▁``, part of a character as ``<0xC3>``."""
         return [self._label(int(token)) for token in ids]
