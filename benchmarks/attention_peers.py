@@ -296,11 +296,13 @@ def check_window(causal: bool) -> str:
 
 
 def copied(ours: nn.Module, theirs: nn.Module, names: Mapping[str, str]) -> None:
-    """Copy weights by name, theirs to ours."""
+    """Copy weights by name, theirs to ours; a matrix may be transposed there, a filter have its one axis elsewhere."""
     own, other = ours.state_dict(), theirs.state_dict()
     for name, source in names.items():
         value = other[source]
-        own[name].copy_(value if own[name].shape == value.shape else value.T)
+        if own[name].shape != value.shape:
+            value = value.T if value.dim() == 2 else value.reshape(own[name].shape)
+        own[name].copy_(value)
     for name in own.keys() - names.keys():
         if name.endswith("bias"):  # which the peer has none of
             own[name].zero_()

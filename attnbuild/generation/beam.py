@@ -166,21 +166,30 @@ class Beam(Search):
 
         Each hypothesis has one end token, so of the 2 x beam best continuations at least ``beam`` go on.
         """
-        vocabulary = log_probs.shape[-1]
-        continued = live.scores.unsqueeze(-1) + log_probs.unflatten(0, live.scores.shape)
-        scores, flat = continued.flatten(1).topk(min(2 * self.beam, self.beam * vocabulary), dim=1)
-        parents, tokens = flat // vocabulary, flat % vocabulary
+        scores, parents, tokens = self._best(live.scores, log_probs)
         ends = tokens == self.place.eos_id
-
-        ending = live.pick(parents[:, : self.beam])
-        final = scores[:, : self.beam] / length_penalty(step + 1, self.alpha)
-        ending.scores = final.masked_fill(~ends[:, : self.beam], -torch.inf)
+        if ends[:, : self.beam].any():
+            ending = live.pick(parents[:, : self.beam])
+            final = scores[:, : self.beam] / length_penalty(step + 1, self.alpha)
+            ending.scores = final.masked_fill(~ends[:, : self.beam], -torch.inf)
+            ended = ended.best_with(ending)
 
         scores, places = scores.masked_fill(ends, -torch.inf).topk(self.beam, dim=1)
         parents, tokens = parents.gather(1, places), tokens.gather(1, places)
         going = live.pick(parents)
         going.tokens[:, :, step] = tokens
-        return Hypotheses(going.tokens, going.lengths + 1, scores), parents, ended.best_with(ending)
+        return Hypotheses(going.tokens, going.lengths + 1, scores), parents, ended
+
+    def _best(self, live: Tensor, log_probs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The 2 x beam best continuations: scores, places they continue and tokens, each (B, 2 x beam).
+
+        The best of each hypothesis first, of which none can be missing: no sum over the whole vocabulary is made.
+        """
+        most = min(2 * self.beam, log_probs.shape[-1])
+        gains, tokens = log_probs.topk(most, dim=-1)
+        scores = (live.unsqueeze(-1) + gains.unflatten(0, live.shape)).flatten(1)
+        scores, flat = scores.topk(min(2 * self.beam, scores.shape[1]), dim=1)
+        return scores, flat // most, tokens.view(len(live), -1).gather(1, flat)
 
     def _cut_off(self, live: Hypotheses, sentences: Tensor, step: int) -> Hypotheses:
         """The live hypotheses as outputs, in the sentences that ``sentences`` (B,) marks."""

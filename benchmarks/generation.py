@@ -1,0 +1,182 @@
+"""Sentences per second of searches, attnbuild's and its peers' with the same weights: results/generation.{md,json}.
+
+    attnbuild train experiment=multi30k recipe=transformer encoder.norm=post decoder.norm=post
+    python benchmarks/generation.py RUN [RUN ...] [--rounds 5] [--sentences 1000]
+
+Needs Multi30k (ATTNBUILD_DATA) and trained runs on it; a run that MarianMT or CTranslate2 cannot express races
+against those that can. All get the same token ids and put sentences of about one length together; reading and writing
+text is left out for all. They take turns, round after round; the figure is the median, beside BLEU of what each wrote.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import sacrebleu
+import torch
+from generation_peers import OURS, PEERS, Entrant, Ours, Tokens
+
+from attnbuild.measure.record import machine, versions
+from attnbuild.training.checkpoint import load
+
+PAGE = Path(__file__).parent / "results" / "generation.md"
+#: (beam, sentences at a time); few sentences are enough where they go one by one.
+SEARCHES = ((1, 64), (5, 64), (1, 1), (5, 1))
+#: Share of the sentences that are searched for one by one.
+_ALONE = 0.1
+
+
+@dataclass
+class Result:
+    """Of one entrant in one search.
+
+    Attributes:
+        speeds: sentences per second, by round.
+        bleu: of its outputs, cased, in percent.
+        same: share of its outputs that are attnbuild's.
+    """
+
+    speeds: list[float]
+    bleu: float
+    same: float
+
+    @property
+    def speed(self) -> float:
+        return statistics.median(self.speeds)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", type=Path)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--sentences", type=int, default=1000)
+    parser.add_argument("--page", type=Path, default=PAGE)
+    options = parser.parse_args(argv)
+    results: dict[str, dict[str, Result]] = {}
+    left_out: dict[str, str] = {}
+    for run in options.runs:
+        with tempfile.TemporaryDirectory() as folder:
+            race(run, options.rounds, options.sentences, Path(folder), results, left_out)
+    record = {
+        "rows": rows(results),
+        "speeds": {case: {name: result.speeds for name, result in found.items()} for case, found in results.items()},
+        "left_out": left_out,
+        "sentences": options.sentences,
+        "rounds": options.rounds,
+        "machine": machine(),
+        "versions": versions(("attnbuild", "torch", "transformers", "ctranslate2", "sacrebleu")),
+    }
+    options.page.parent.mkdir(parents=True, exist_ok=True)
+    options.page.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    options.page.write_text(page(results, record), encoding="utf-8")
+
+
+def race(
+    run: Path, rounds: int, count: int, folder: Path, results: dict[str, dict[str, Result]], left_out: dict[str, str]
+) -> None:
+    """All searches of one run by all that can express it."""
+    loaded = load(run)
+    task: Any = loaded.task
+    name = "rnn" if loaded.config["decoder"]["type"] == "rnn" else "transformer"
+    sources, references = test_sentences(task, count)
+    entrants: list[Entrant] = [Ours(loaded, folder)]
+    for peer in PEERS:
+        try:
+            entrants.append(peer(loaded, folder))
+        except Exception as error:  # a peer may refuse a model in any way
+            left_out[f"{peer.name}, {name}"] = f"{type(error).__name__}: {error}"
+    for beam, together in SEARCHES:
+        some = sources if together > 1 else sources[: max(1, int(_ALONE * len(sources)))]
+        case = (
+            f"{'greedy' if beam == 1 else f'beam{beam}'}_batch{together}{'' if name == 'transformer' else f'_{name}'}"
+        )
+        results[case] = one_search(entrants, some, references[: len(some)], beam, together, rounds, task)
+        told = ", ".join(f"{entrant} {result.speed:.1f}" for entrant, result in results[case].items())
+        print(f"{case}: {told}", flush=True)
+
+
+def one_search(
+    entrants: Sequence[Entrant],
+    sources: Sequence[Tokens],
+    references: Sequence[str],
+    beam: int,
+    together: int,
+    rounds: int,
+    task: Any,
+) -> dict[str, Result]:
+    """Entrants take turns; the first turn of each warms up and gives the outputs that are scored."""
+    outputs = {entrant.name: entrant.search(sources, beam, together) for entrant in entrants}
+    speeds: dict[str, list[float]] = {entrant.name: [] for entrant in entrants}
+    for _ in range(rounds):
+        for entrant in entrants:
+            began = time.perf_counter()
+            entrant.search(sources, beam, together)
+            speeds[entrant.name].append(len(sources) / (time.perf_counter() - began))
+    found = {}
+    for name, tokens in outputs.items():
+        bleu = sacrebleu.corpus_bleu(task.target_side.vocabulary.decode(tokens), [list(references)]).score
+        same = sum(one == ours for one, ours in zip(tokens, outputs[OURS], strict=True)) / len(tokens)
+        found[name] = Result(speeds[name], bleu, same)
+    return found
+
+
+def test_sentences(task: Any, count: int) -> tuple[list[Tokens], list[str]]:
+    """Token ids of the first test sentences, and their references."""
+    task.prepare(("test",))
+    corpus = task.corpora["test"]
+    indices = list(range(min(count, len(corpus))))
+    return [row.tolist() for row in corpus.rows(indices)[0]], list(corpus.texts(indices)[1])
+
+
+def rows(results: dict[str, dict[str, Result]]) -> list[dict[str, Any]]:
+    """Speeds of all, and how many times as fast as each peer we are."""
+    found = []
+    for case, by_name in results.items():
+        for name, result in by_name.items():
+            row = {"case": case, "system": name}
+            found.append({**row, "metric": "sentences_per_second", "value": result.speed})
+            found.append({**row, "metric": "bleu", "value": result.bleu})
+        ours = by_name[OURS].speed
+        for name, metric in (("transformers generate", "transformers"), ("ctranslate2 fp32", "ctranslate2_fp32")):
+            if name in by_name:
+                ratio = {"metric": f"ratio_to_{metric}", "value": ours / by_name[name].speed}
+                found.append({"case": case, "system": OURS, **ratio})
+    return found
+
+
+def page(results: dict[str, dict[str, Result]], record: dict[str, Any]) -> str:
+    lines = [
+        "# Generation",
+        "",
+        "Written by `benchmarks/generation.py`: sentences per second, the median of "
+        f"{record['rounds']} rounds in which all take turns (lowest to highest in brackets), on the first "
+        f"{record['sentences']} sentences of test_2016_flickr; a tenth of them where they go one by one.",
+        "",
+        "| search | system | sentences/s | attnbuild is | BLEU | same outputs |",
+        "|---|---|---|---|---|---|",
+    ]
+    for case, found in results.items():
+        ours = found[OURS].speed
+        for name, result in found.items():
+            ratio = "" if name == OURS else f"{ours / result.speed:.2f} times as fast"
+            spread = f"{result.speed:.1f} ({min(result.speeds):.1f} to {max(result.speeds):.1f})"
+            lines.append(f"| {case} | {name} | {spread} | {ratio} | {result.bleu:.1f} | {result.same:.0%} |")
+    lines += ["", *(f"- left out: {what}: {why}" for what, why in record["left_out"].items()), ""]
+    lines += [
+        f"{record['machine']}; {', '.join(f'{name} {number}' for name, number in record['versions'].items())}",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    torch.set_grad_enabled(False)
+    main()

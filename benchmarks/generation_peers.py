@@ -1,0 +1,217 @@
+"""Searches that race in `generation.py`: each turns sources into outputs, with the weights of one model of ours."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from attnbuild.data.batching import EvalBatches
+from attnbuild.data.sides.text import pad_rows
+from attnbuild.data.tokenizers.vocabulary import BOS, EOS, PAD, UNK
+from attnbuild.embedding import sinusoids
+from attnbuild.export.ctranslate2 import CTranslate2
+from attnbuild.model import EncoderDecoder
+from attnbuild.training.checkpoint import Loaded
+
+__all__ = ["LONGEST", "OURS", "PEERS", "Entrant", "Ours"]
+
+OURS = "attnbuild"
+#: The most tokens of an output, for all.
+LONGEST = 100
+
+Tokens = list[int]
+
+
+class Entrant(ABC):
+    """Searches for the outputs of sources.
+
+    Args:
+        loaded: the model whose weights it takes, and the task with the vocabularies.
+        folder: for files that it needs.
+    """
+
+    name: str
+
+    @abstractmethod
+    def __init__(self, loaded: Loaded, folder: Path) -> None: ...
+
+    @abstractmethod
+    def search(self, sources: Sequence[Tokens], beam: int, rows: int) -> list[Tokens]:
+        """Tokens of the best output of each source, by so many hypotheses at once, so many sources at a time."""
+
+
+def batches(sources: Sequence[Tokens], rows: int) -> Iterator[list[int]]:
+    """Numbers of sources that go together: of about one length, the longest first."""
+    widths = np.array([[len(source) + 1] for source in sources])
+    return (numbers for _, numbers in EvalBatches(widths, tokens=1 << 40, rows=rows))
+
+
+def padded(sources: Sequence[Tokens], numbers: Sequence[int]) -> Tensor:
+    return pad_rows([np.array(sources[number], np.int32) for number in numbers], begin=False)
+
+
+class Ours(Entrant):
+    """attnbuild's own searches."""
+
+    name = OURS
+
+    def __init__(self, loaded: Loaded, folder: Path) -> None:
+        self.task: Any = loaded.task
+        self.model: Any = loaded.model
+
+    def search(self, sources: Sequence[Tokens], beam: int, rows: int) -> list[Tokens]:
+        limits = {"max_length_ratio": 0.0, "max_length_extra": LONGEST}
+        options = {"type": "greedy"} if beam == 1 else {"type": "beam", "beam": beam}
+        search = self.task.search({**options, **limits})
+        outputs: list[Tokens] = [[]] * len(sources)
+        with torch.no_grad():
+            for numbers in batches(sources, rows):
+                found = search(self.model.generator, self.model.encode(padded(sources, numbers)))
+                for number, hypotheses in zip(numbers, found.tokens, strict=True):
+                    outputs[number] = hypotheses[0]
+        return outputs
+
+
+class Transformers(Entrant):
+    """``generate`` of transformers' MarianMT."""
+
+    name = "transformers generate"
+
+    def __init__(self, loaded: Loaded, folder: Path) -> None:
+        assert isinstance(loaded.model, EncoderDecoder)
+        self.model = marian(loaded.model)
+
+    def search(self, sources: Sequence[Tokens], beam: int, rows: int) -> list[Tokens]:
+        outputs: list[Tokens] = [[]] * len(sources)
+        with torch.no_grad():
+            for numbers in batches(sources, rows):
+                ids = padded(sources, numbers)
+                found = self.model.generate(
+                    input_ids=ids,
+                    attention_mask=(ids != PAD).long(),
+                    num_beams=beam,
+                    do_sample=False,
+                    max_new_tokens=LONGEST,
+                    length_penalty=1.0,
+                    early_stopping=beam > 1,
+                )
+                for number, row in zip(numbers, found.tolist(), strict=True):
+                    outputs[number] = [token for token in row[1:] if token not in (PAD, EOS)]
+        return outputs
+
+
+def marian(model: EncoderDecoder) -> Any:
+    """A MarianMT with the weights of ours, a Transformer with layer norms after the sublayers."""
+    from transformers import MarianConfig, MarianMTModel
+
+    encoder, decoder = (getattr(model, part) for part in ("encoder", "decoder"))
+    for part in (encoder, decoder):
+        assert part.layers[0].feedforward_residual.norm_first is False, "MarianMT has its norms after: norm=post"
+    vocabulary, dim = encoder.embedding.tokens.weight.shape
+    config = MarianConfig(
+        vocab_size=vocabulary,
+        d_model=dim,
+        encoder_layers=len(encoder.layers),
+        decoder_layers=len(decoder.layers),
+        encoder_attention_heads=encoder.layers[0].attention.heads,
+        decoder_attention_heads=decoder.layers[0].self_attention.heads,
+        encoder_ffn_dim=encoder.layers[0].feedforward.expand.out_features,
+        decoder_ffn_dim=decoder.layers[0].feedforward.expand.out_features,
+        activation_function="relu",
+        scale_embedding=True,
+        share_encoder_decoder_embeddings=True,
+        tie_word_embeddings=True,
+        max_position_embeddings=512,
+        pad_token_id=PAD,
+        bos_token_id=BOS,
+        eos_token_id=EOS,
+        decoder_start_token_id=BOS,
+        forced_eos_token_id=None,
+    )
+    peer = MarianMTModel(config).eval()
+    peer.generation_config.suppress_tokens = [PAD, BOS, UNK]
+    with torch.no_grad():
+        _copy(peer.model.shared, encoder.embedding.tokens)
+        peer.final_logits_bias.zero_()
+        for theirs, ours in ((peer.model.encoder, encoder), (peer.model.decoder, decoder)):
+            theirs.embed_positions.weight.copy_(sinusoids(torch.arange(config.max_position_embeddings), dim))
+            for their_layer, layer in zip(theirs.layers, ours.layers, strict=True):
+                _copy_layer(their_layer, layer)
+    return peer
+
+
+def _copy_layer(theirs: Any, ours: Any) -> None:
+    own, residual = (
+        (ours.attention, ours.attention_residual)
+        if hasattr(ours, "attention")
+        else (ours.self_attention, ours.self_residual)
+    )
+    _copy_attention(theirs.self_attn, own)
+    _copy(theirs.self_attn_layer_norm, residual.norm)
+    if hasattr(ours, "cross_attention"):
+        _copy_attention(theirs.encoder_attn, ours.cross_attention)
+        _copy(theirs.encoder_attn_layer_norm, ours.cross_residual.norm)
+    _copy(theirs.fc1, ours.feedforward.expand)
+    _copy(theirs.fc2, ours.feedforward.contract)
+    _copy(theirs.final_layer_norm, ours.feedforward_residual.norm)
+
+
+def _copy_attention(theirs: Any, ours: Any) -> None:
+    for name in ("query", "key", "value", "out"):
+        their_name = "out_proj" if name == "out" else f"{name[0]}_proj"
+        _copy(getattr(theirs, their_name), getattr(ours, f"{name}_projection"))
+
+
+def _copy(theirs: nn.Module, ours: nn.Module) -> None:
+    for name, parameter in ours.named_parameters():
+        getattr(theirs, name).copy_(parameter)
+
+
+class CTranslate(Entrant):
+    """CTranslate2, on a copy of the weights."""
+
+    precision = "float32"
+    name = "ctranslate2 fp32"
+
+    def __init__(self, loaded: Loaded, folder: Path) -> None:
+        import ctranslate2
+
+        task: Any = loaded.task
+        assert isinstance(loaded.model, EncoderDecoder)
+        into = folder / self.precision
+        into.mkdir()
+        CTranslate2(None).write(loaded.model, task, into)
+        self.source, self.target = (side.vocabulary.pieces() for side in (task.source_side, task.target_side))
+        self.index = {piece: number for number, piece in enumerate(self.target)}
+        self.translator = ctranslate2.Translator(
+            str(into), device="cpu", compute_type=self.precision, intra_threads=torch.get_num_threads()
+        )
+
+    def search(self, sources: Sequence[Tokens], beam: int, rows: int) -> list[Tokens]:
+        pieces = [[self.source[token] for token in source] for source in sources]
+        found = self.translator.translate_batch(
+            pieces,
+            beam_size=beam,
+            max_batch_size=rows,
+            batch_type="examples",
+            max_decoding_length=LONGEST,
+            length_penalty=1.0,
+            disable_unk=True,
+        )
+        return [[self.index[piece] for piece in result.hypotheses[0]] for result in found]
+
+
+class CTranslateInt8(CTranslate):
+    """The same in eight bits."""
+
+    precision = "int8"
+    name = "ctranslate2 int8"
+
+
+PEERS: tuple[type[Entrant], ...] = (Transformers, CTranslate, CTranslateInt8)
