@@ -12,16 +12,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import sacrebleu
-import torch
 from generation_peers import OURS, PEERS, Entrant, Ours, Tokens
 
 from attnbuild.measure.record import machine, versions
@@ -32,6 +33,8 @@ PAGE = Path(__file__).parent / "results" / "generation.md"
 SEARCHES = ((1, 64), (5, 64), (1, 1), (5, 1))
 #: Share of the sentences that are searched for one by one.
 _ALONE = 0.1
+#: Seconds before a turn in which the threads of the last one fall asleep.
+_REST = 0.4
 
 
 @dataclass
@@ -87,45 +90,75 @@ def race(
     task: Any = loaded.task
     name = "rnn" if loaded.config["decoder"]["type"] == "rnn" else "transformer"
     sources, references = test_sentences(task, count)
-    entrants: list[Entrant] = [Ours(loaded, folder)]
-    for peer in PEERS:
-        try:
-            entrants.append(peer(loaded, folder))
-        except Exception as error:  # a peer may refuse a model in any way
-            left_out[f"{peer.name}, {name}"] = f"{type(error).__name__}: {error}"
+    entrants: dict[str, Connection] = {}
+    for entrant in (Ours, *PEERS):
+        line = start(entrant, run, folder)
+        problem = line.recv()
+        if problem:
+            left_out[f"{entrant.name}, {name}"] = problem
+        else:
+            entrants[entrant.name] = line
     for beam, together in SEARCHES:
         some = sources if together > 1 else sources[: max(1, int(_ALONE * len(sources)))]
-        case = (
-            f"{'greedy' if beam == 1 else f'beam{beam}'}_batch{together}{'' if name == 'transformer' else f'_{name}'}"
-        )
-        results[case] = one_search(entrants, some, references[: len(some)], beam, together, rounds, task)
+        of = "" if name == "transformer" else f"_{name}"
+        case = f"{'greedy' if beam == 1 else f'beam{beam}'}_batch{together}{of}"
+        outputs, speeds = one_search(entrants, some, beam, together, rounds)
+        results[case] = {
+            name: scored(tokens, outputs[OURS], references[: len(some)], speeds[name], task)
+            for name, tokens in outputs.items()
+        }
         told = ", ".join(f"{entrant} {result.speed:.1f}" for entrant, result in results[case].items())
         print(f"{case}: {told}", flush=True)
+    for line in entrants.values():
+        line.send(None)
+
+
+def start(entrant: type[Entrant], run: Path, folder: Path) -> Connection:
+    """An entrant in a process of its own: threads that wait for work, spinning, would slow the others down."""
+    ours, theirs = multiprocessing.get_context("spawn").Pipe()
+    process = multiprocessing.get_context("spawn").Process(
+        target=serve, args=(entrant, run, folder, theirs), daemon=True
+    )
+    process.start()
+    return ours
+
+
+def serve(entrant: type[Entrant], run: Path, folder: Path, line: Connection) -> None:
+    """Say what stands in the way of it, or nothing; then search whenever told to."""
+    try:
+        racer = entrant(load(run), folder)
+    except Exception as error:  # a peer may refuse a model in any way
+        line.send(f"{type(error).__name__}: {error}")
+        return
+    line.send("")
+    while (told := line.recv()) is not None:
+        began = time.perf_counter()
+        outputs = racer.search(*told)
+        line.send((time.perf_counter() - began, outputs))
 
 
 def one_search(
-    entrants: Sequence[Entrant],
-    sources: Sequence[Tokens],
-    references: Sequence[str],
-    beam: int,
-    together: int,
-    rounds: int,
-    task: Any,
-) -> dict[str, Result]:
-    """Entrants take turns; the first turn of each warms up and gives the outputs that are scored."""
-    outputs = {entrant.name: entrant.search(sources, beam, together) for entrant in entrants}
-    speeds: dict[str, list[float]] = {entrant.name: [] for entrant in entrants}
-    for _ in range(rounds):
-        for entrant in entrants:
-            began = time.perf_counter()
-            entrant.search(sources, beam, together)
-            speeds[entrant.name].append(len(sources) / (time.perf_counter() - began))
-    found = {}
-    for name, tokens in outputs.items():
-        bleu = sacrebleu.corpus_bleu(task.target_side.vocabulary.decode(tokens), [list(references)]).score
-        same = sum(one == ours for one, ours in zip(tokens, outputs[OURS], strict=True)) / len(tokens)
-        found[name] = Result(speeds[name], bleu, same)
-    return found
+    entrants: Mapping[str, Connection], sources: Sequence[Tokens], beam: int, together: int, rounds: int
+) -> tuple[dict[str, list[Tokens]], dict[str, list[float]]]:
+    """Outputs and sentences per second of all, who take turns; the first turn of each warms up."""
+    outputs: dict[str, list[Tokens]] = {}
+    speeds: dict[str, list[float]] = {name: [] for name in entrants}
+    for number in range(rounds + 1):
+        for name, line in entrants.items():
+            time.sleep(_REST)
+            line.send((sources, beam, together))
+            seconds, outputs[name] = line.recv()
+            if number:
+                speeds[name].append(len(sources) / seconds)
+    return outputs, speeds
+
+
+def scored(
+    tokens: list[Tokens], ours: list[Tokens], references: Sequence[str], speeds: list[float], task: Any
+) -> Result:
+    bleu = sacrebleu.corpus_bleu(task.target_side.vocabulary.decode(tokens), [list(references)]).score
+    same = sum(one == other for one, other in zip(tokens, ours, strict=True)) / len(tokens)
+    return Result(speeds, bleu, same)
 
 
 def test_sentences(task: Any, count: int) -> tuple[list[Tokens], list[str]]:
@@ -178,5 +211,4 @@ def page(results: dict[str, dict[str, Result]], record: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    torch.set_grad_enabled(False)
     main()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Annotated, Self
 
 import torch
+import torch.nn.functional as F
 from annotated_types import Ge
 from torch import Tensor
 
@@ -121,11 +122,12 @@ class Beam(Search):
         tokens: list[list[list[int]]] = [[]] * len(limits)
         scores: list[list[float]] = [[]] * len(limits)
 
-        state = decoder.start(memory).reorder(sentences.repeat_interleave(self.beam))
+        state = decoder.start(memory)
         live, ended = self._begin(limits)
         last = torch.full_like(live.lengths, self.place.bos_id)
         step = 0
         while True:
+            width = last.shape[1]
             output = decoder.step(last.flatten(), state)
             state, log_probs = output.state, log_probabilities(output.logits, self.place)
             live, parents, ended = self._extend(live, ended, log_probs, step)
@@ -145,19 +147,18 @@ class Beam(Search):
                 staying = (~done).nonzero().squeeze(1)
                 sentences, limits, parents = sentences[staying], limits[staying], parents[staying]
                 live, ended, state = live.keep(staying), ended.keep(staying), state.keep(staying)
-            first_rows = torch.arange(len(sentences), device=limits.device).unsqueeze(1) * self.beam
+            first_rows = torch.arange(len(sentences), device=limits.device).unsqueeze(1) * width
             state = state.reorder((first_rows + parents).flatten())
             last = live.tokens[:, :, step - 1]
 
     def _begin(self, limits: Tensor) -> tuple[Hypotheses, Hypotheses]:
-        """Live: the empty hypothesis in the first place of each beam. Ended: none."""
+        """Live: the empty hypothesis, one a sentence; the first step makes a beam of it. Ended: none."""
         shape, device = (len(limits), self.beam), limits.device
         tokens = torch.full((*shape, int(limits.max())), self.place.pad_id, device=device)
         lengths = torch.zeros(shape, dtype=torch.long, device=device)
-        nothing = torch.full(shape, -torch.inf, device=device)
-        empty = nothing.clone()
-        empty[:, 0] = 0
-        return Hypotheses(tokens, lengths, empty), Hypotheses(tokens, lengths, nothing)
+        scores = torch.zeros(len(limits), 1, device=device)
+        ended = Hypotheses(tokens, lengths, scores.expand(shape) - torch.inf)
+        return Hypotheses(tokens[:, :1], lengths[:, :1], scores), ended
 
     def _extend(
         self, live: Hypotheses, ended: Hypotheses, log_probs: Tensor, step: int
@@ -189,7 +190,9 @@ class Beam(Search):
         gains, tokens = log_probs.topk(most, dim=-1)
         scores = (live.unsqueeze(-1) + gains.unflatten(0, live.shape)).flatten(1)
         scores, flat = scores.topk(min(2 * self.beam, scores.shape[1]), dim=1)
-        return scores, flat // most, tokens.view(len(live), -1).gather(1, flat)
+        parents, tokens = flat // most, tokens.view(len(live), -1).gather(1, flat)
+        missing = max(0, self.beam - scores.shape[1])  # where a beam is wider than the vocabulary
+        return F.pad(scores, (0, missing), value=-torch.inf), F.pad(parents, (0, missing)), F.pad(tokens, (0, missing))
 
     def _cut_off(self, live: Hypotheses, sentences: Tensor, step: int) -> Hypotheses:
         """The live hypotheses as outputs, in the sentences that ``sentences`` (B,) marks."""
