@@ -1,4 +1,4 @@
-"""``benchmarks/attention.py``: runs in pieces that add up, and survives what breaks."""
+"""Benchmarks run in pieces that add up, survive what breaks, and race what computes the same."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ import importlib
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from attnbuild.cli.check import check_config
 from attnbuild.cli.compose import compose, open_loader, resolve
 from attnbuild.cli.names import check_names
+from attnbuild.training.checkpoint import Loaded, build_task
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -108,3 +111,33 @@ def test_joined_news_holds_no_text_twice_across_splits(
     news = quality.read_news("agnews_desc_test_official.csv")
     joined = " ".join(text for _, text in rows["test"])
     assert all(text in joined for _, text in news[:200]), "every test text is in one of the joined ones"
+
+
+def test_searches_of_peers_write_the_same(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Greedily, with the weights of one model: MarianMT's ``generate``, CTranslate2 and our own."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    peers = importlib.import_module("generation_peers")
+    words = ["encoder.norm=post", "decoder.norm=post", "model.dim=32", "encoder.layers=2", "decoder.layers=2"]
+    with open_loader() as loader:
+        composed = compose(loader, check_names(loader, [*words, "data.train=200", "tokenizer.vocab_size=300"]))
+        config = resolve(composed, composed.hydra.runtime.choices)
+    task: Any = build_task(config)
+    task.prepare(("train",))
+    torch.manual_seed(3)
+    model = task.build_model().eval()
+    with torch.no_grad():  # weights that make something of each sentence, and biases of every layer
+        for name, parameter in model.named_parameters():
+            if parameter.dim() == 1:
+                parameter.add_(0.1 * torch.randn_like(parameter))
+            elif "embedding" not in name:
+                parameter.mul_(6)
+    loaded = Loaded(task, model, config)
+    sources = [row.tolist() for row in task.corpora["train"].rows(list(range(24)))[0]]
+    written = {
+        racer.name: racer(loaded, tmp_path).search(sources, 1, 8)
+        for racer in (peers.Ours, peers.Transformers, peers.CTranslate)
+    }
+    ours = written.pop(peers.OURS)
+    assert len({tuple(tokens) for tokens in ours}) > 5
+    for name, theirs in written.items():
+        assert theirs == ours, name
