@@ -7,7 +7,6 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnbuild.data.batching import Batch
@@ -18,6 +17,7 @@ from attnbuild.generation.align import align
 from attnbuild.generation.base import Search, SearchPlace
 from attnbuild.memory import Memory
 from attnbuild.model import EncoderDecoder
+from attnbuild.training.cross_entropy import token_losses
 from attnbuild.training.supervised import Answer, SupervisedTask
 from attnbuild.training.task import Loss, TaskPlace
 
@@ -47,15 +47,14 @@ class WritingTask(SupervisedTask):
         assert isinstance(model, EncoderDecoder)
         decoded = self.decode(model, batch)
         expected = batch.target[:, 1:]
-        losses = F.cross_entropy(
-            decoded.logits.flatten(0, 1),
-            expected.flatten(),
-            ignore_index=PAD,
-            label_smoothing=self.label_smoothing if model.training else 0.0,
-            reduction="none",
-        ).view_as(expected)
         real = expected != PAD
         correct = (decoded.logits.detach().argmax(dim=-1) == expected) & real
+        losses = token_losses(
+            decoded.logits.flatten(0, 1),
+            expected.flatten(),
+            ignore=PAD,
+            smoothing=self.label_smoothing if model.training else 0.0,
+        ).view_as(expected)
         # What sampled attentions earn by their choices: the (smoothed) log probability of the whole target.
         terms = [choice.loss(-losses.sum(dim=1)) for choice in decoded.choices] + self.regularisers(decoded, real)
         return Loss(losses.sum(), real.sum(), correct.sum(), torch.stack(terms).sum() if terms else None)
