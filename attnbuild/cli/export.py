@@ -7,6 +7,7 @@ from pathlib import Path
 
 from attnbuild.cli.changes import read_changes
 from attnbuild.errors import ConfigError
+from attnbuild.training.run import home_of
 
 __all__ = ["HELP", "run"]
 
@@ -36,8 +37,8 @@ def run(words: Sequence[str]) -> int:
 
     from attnbuild.training.export import export_run
 
-    source = Path(given["run"])
-    home = source if source.is_dir() else source.absolute().parents[1]
-    for path in export_run(source, given["format"], Path(given["output"] or home / given["format"])):
+    trained = Path(given["run"])
+    folder = Path(given["output"]) if given["output"] else home_of(trained) / given["format"]
+    for path in export_run(trained, given["format"], folder):
         print(path)
     return 0

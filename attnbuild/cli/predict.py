@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from attnbuild.cli.changes import read_changes
+from attnbuild.training.run import home_of
 
 __all__ = ["HELP", "run"]
 
@@ -48,5 +49,4 @@ def _folder(given: dict[str, str]) -> Path | None:
         return None
     if given["explain"].lower() not in ("true", "yes", "1"):
         return Path(given["explain"])
-    run = Path(given["run"])
-    return (run if run.is_dir() else run.absolute().parents[1]) / "explained"
+    return home_of(Path(given["run"])) / "explained"

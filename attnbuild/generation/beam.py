@@ -191,8 +191,11 @@ class Beam(Search):
         scores = (live.unsqueeze(-1) + gains.unflatten(0, live.shape)).flatten(1)
         scores, flat = scores.topk(min(2 * self.beam, scores.shape[1]), dim=1)
         parents, tokens = flat // most, tokens.view(len(live), -1).gather(1, flat)
-        missing = max(0, self.beam - scores.shape[1])  # where a beam is wider than the vocabulary
-        return F.pad(scores, (0, missing), value=-torch.inf), F.pad(parents, (0, missing)), F.pad(tokens, (0, missing))
+        missing = self.beam - scores.shape[1]
+        if missing > 0:  # a beam wider than the vocabulary
+            scores = F.pad(scores, (0, missing), value=-torch.inf)
+            parents, tokens = F.pad(parents, (0, missing)), F.pad(tokens, (0, missing))
+        return scores, parents, tokens
 
     def _cut_off(self, live: Hypotheses, sentences: Tensor, step: int) -> Hypotheses:
         """The live hypotheses as outputs, in the sentences that ``sentences`` (B,) marks."""

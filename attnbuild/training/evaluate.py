@@ -15,7 +15,7 @@ from attnbuild.training.logs import messages
 from attnbuild.training.module import Module
 from attnbuild.training.out_of_memory import out_of_memory_told
 from attnbuild.training.progress import render_values
-from attnbuild.training.run import RunFolder, atomic_writer
+from attnbuild.training.run import RunFolder, atomic_writer, home_of
 from attnbuild.training.signals import interrupts_kept
 from attnbuild.training.task import Prediction
 from attnbuild.training.trainer import build_trainer
@@ -41,7 +41,7 @@ def test_run(run: Path, changes: dict[str, Any]) -> dict[str, Any]:
     Raises:
         DataError: the data has no test split.
     """
-    folder = RunFolder(run if run.is_dir() else run.absolute().parents[1])
+    folder = RunFolder(home_of(run))
     with messages(folder):
         return _test(folder, changed(load(run, changes.get("plugins")), changes), changes)
 

@@ -24,7 +24,7 @@ from attnbuild.errors import CheckpointError, ConfigError
 from attnbuild.plain import require_plain
 from attnbuild.printable import in_one_line
 
-__all__ = ["RunFolder", "atomic_writer", "is_plain_name"]
+__all__ = ["RunFolder", "atomic_writer", "home_of", "is_plain_name"]
 
 #: The longest summary that is read; one has some 10 kB.
 _MOST_BYTES = 16 << 20
@@ -54,6 +54,11 @@ def atomic_writer(path: Path) -> Iterator[IO[str]]:
 def is_plain_name(name: Any) -> bool:
     """Whether a name from a file of others is that of a file in the folder at hand, and leads nowhere else."""
     return isinstance(name, str) and name not in ("", ".", "..") and not set(name) & {"/", "\\", "\0"}
+
+
+def home_of(run: Path) -> Path:
+    """The folder of a run that is named by it, or by one of its checkpoints."""
+    return run if run.is_dir() else run.absolute().parents[1]
 
 
 class RunFolder:
