@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from attnbuild.dropout import Dropout
 from attnbuild.errors import DataError
 
 __all__ = ["Embedding", "Positions", "sinusoids", "sinusoids2d"]
@@ -47,7 +48,7 @@ class Embedding(nn.Module):
         self.learned = nn.Embedding(max_positions, dim) if positions == "learned" else None
         if self.learned is not None:
             nn.init.normal_(self.learned.weight, std=dim**-0.5)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, tokens: Tensor, first: int = 0) -> Tensor:
         """(B, N) -> (B, N, dim); ``first`` is the position of the first token.

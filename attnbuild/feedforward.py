@@ -6,6 +6,9 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from attnbuild.dropout import Dropout
+from attnbuild.linear import Linear
+
 __all__ = ["Activation", "FeedForward"]
 
 Activation = Literal["relu", "gelu", "silu"]
@@ -17,10 +20,10 @@ class FeedForward(nn.Module):
 
     def __init__(self, dim: int, hidden: int, *, activation: Activation = "relu", dropout: float = 0.0) -> None:
         super().__init__()
-        self.expand = nn.Linear(dim, hidden)
+        self.expand = Linear(dim, hidden)
         self.activation = _ACTIVATIONS[activation]()
-        self.dropout = nn.Dropout(dropout)
-        self.contract = nn.Linear(hidden, dim)
+        self.dropout = Dropout(dropout)
+        self.contract = Linear(hidden, dim)
 
     def forward(self, states: Tensor) -> Tensor:
         """(..., dim) -> (..., dim)."""

@@ -8,6 +8,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from attnbuild.attention.block import AttentionBlock
+from attnbuild.dropout import Dropout
 from attnbuild.errors import ConfigError
 
 __all__ = ["DropPath", "Norm", "Residual", "require_width"]
@@ -56,7 +57,7 @@ class Residual(nn.Module):
     ) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(dim) if reads_input or norm == "post" else nn.Identity()
-        self.dropout, self.drop_path = nn.Dropout(dropout), DropPath(drop_path)
+        self.dropout, self.drop_path = Dropout(dropout), DropPath(drop_path)
         self.norm_first = norm == "pre"
 
     def forward(self, states: Tensor, sublayer: Callable[[Tensor], Tensor]) -> Tensor:

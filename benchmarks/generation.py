@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import statistics
 import tempfile
 import time
@@ -24,6 +23,7 @@ from typing import Any
 
 import sacrebleu
 from generation_peers import OURS, PEERS, Entrant, Ours, Tokens
+from racing import ask, start
 
 from attnbuild.measure.record import machine, versions
 from attnbuild.training.checkpoint import load
@@ -33,8 +33,6 @@ PAGE = Path(__file__).parent / "results" / "generation.md"
 SEARCHES = ((1, 64), (5, 64), (1, 1), (5, 1))
 #: Share of the sentences that are searched for one by one.
 _ALONE = 0.1
-#: Seconds before a turn in which the threads of the last one fall asleep.
-_REST = 0.4
 
 
 @dataclass
@@ -92,7 +90,7 @@ def race(
     sources, references = test_sentences(task, count)
     entrants: dict[str, Connection] = {}
     for entrant in (Ours, *PEERS):
-        line = start(entrant, run, folder)
+        line = start(serve, entrant, run, folder)
         problem = line.recv()
         if problem:
             left_out[f"{entrant.name}, {name}"] = problem
@@ -113,18 +111,8 @@ def race(
         line.send(None)
 
 
-def start(entrant: type[Entrant], run: Path, folder: Path) -> Connection:
-    """An entrant in a process of its own: threads that wait for work, spinning, would slow the others down."""
-    ours, theirs = multiprocessing.get_context("spawn").Pipe()
-    process = multiprocessing.get_context("spawn").Process(
-        target=serve, args=(entrant, run, folder, theirs), daemon=True
-    )
-    process.start()
-    return ours
-
-
 def serve(entrant: type[Entrant], run: Path, folder: Path, line: Connection) -> None:
-    """Say what stands in the way of it, or nothing; then search whenever told to."""
+    """An entrant: say what stands in the way of it, or nothing; then search whenever told to."""
     try:
         racer = entrant(load(run), folder)
     except Exception as error:  # a peer may refuse a model in any way
@@ -145,9 +133,7 @@ def one_search(
     speeds: dict[str, list[float]] = {name: [] for name in entrants}
     for number in range(rounds + 1):
         for name, line in entrants.items():
-            time.sleep(_REST)
-            line.send((sources, beam, together))
-            seconds, outputs[name] = line.recv()
+            seconds, outputs[name] = ask(line, sources, beam, together)
             if number:
                 speeds[name].append(len(sources) / seconds)
     return outputs, speeds

@@ -13,6 +13,7 @@ from attnbuild.attention.place import HeadPlace, Place
 from attnbuild.attention.spec import AttentionSpec
 from attnbuild.attention.state import State, decoded
 from attnbuild.errors import ConfigError, DataError, nearest_divisors
+from attnbuild.linear import Linear
 from attnbuild.memory import Memory, masked_mean
 
 __all__ = ["AttentionBlock"]
@@ -223,7 +224,7 @@ def _one_row_a_query(attended: Attended) -> Attended:
 
 def _linear(inputs: int, outputs: int, bias: bool) -> nn.Linear:
     """Xavier uniform weights (Glorot and Bengio 2010), as tensor2tensor has them, and zero biases."""
-    layer = nn.Linear(inputs, outputs, bias=bias)
+    layer = Linear(inputs, outputs, bias=bias)
     nn.init.xavier_uniform_(layer.weight)
     if bias:
         nn.init.zeros_(layer.bias)

@@ -13,7 +13,9 @@ from attnbuild.attention.block import AttentionBlock
 from attnbuild.attention.core.base import Attended
 from attnbuild.attention.place import PlaceKind
 from attnbuild.decoders.base import Decoded, Decoder, DecoderPlace
+from attnbuild.dropout import Dropout
 from attnbuild.errors import ConfigError
+from attnbuild.linear import Linear
 from attnbuild.memory import Memory, masked_mean
 from attnbuild.registry import register
 
@@ -93,9 +95,9 @@ class Classifier(Decoder):
                 nn.init.normal_(self.query, std=dim**-0.5)
         self.hidden: nn.Module = nn.Identity()
         if hidden is not None:
-            self.hidden = nn.Sequential(nn.Linear(width, hidden), _ACTIVATIONS[activation]())
-        self.dropout = nn.Dropout(dropout)
-        self.output = nn.Linear(hidden or width, place.outputs)
+            self.hidden = nn.Sequential(Linear(width, hidden), _ACTIVATIONS[activation]())
+        self.dropout = Dropout(dropout)
+        self.output = Linear(hidden or width, place.outputs)
 
     @classmethod
     def places_for(cls, options: Mapping[str, Any]) -> Mapping[str, PlaceKind]:

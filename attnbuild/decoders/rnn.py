@@ -19,7 +19,9 @@ from attnbuild.decoders.wirings.bahdanau import Bahdanau
 from attnbuild.decoders.wirings.base import Wiring
 from attnbuild.decoders.wirings.luong import Luong
 from attnbuild.decoders.wirings.show_attend_tell import ShowAttendTell
+from attnbuild.dropout import Dropout
 from attnbuild.embedding import Embedding
+from attnbuild.linear import Linear
 from attnbuild.memory import Memory
 from attnbuild.registry import register
 from attnbuild.rnn import Cell, initialise_recurrent
@@ -51,7 +53,7 @@ class _Cells(nn.Module):
         super().__init__()
         make = {"lstm": nn.LSTMCell, "gru": nn.GRUCell}[cell]
         self.layers = nn.ModuleList(make(inputs if layer == 0 else dim, dim) for layer in range(layers))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         for layer in self.layers:
             initialise_recurrent(layer)
 
@@ -114,12 +116,12 @@ class RNNDecoder(Generator):
         context = self.attention.out_dim
         joins = _WIRINGS[wiring]
         self.cells = _Cells(dim + joins.width(dim, context, input_feeding), dim, layers, cell, dropout)
-        self.initial_hidden = nn.Linear(place.memory_dim, layers * dim)
-        self.initial_cell = nn.Linear(place.memory_dim, layers * dim) if cell == "lstm" else None
+        self.initial_hidden = Linear(place.memory_dim, layers * dim)
+        self.initial_cell = Linear(place.memory_dim, layers * dim) if cell == "lstm" else None
         # The wiring; checkpoints know it by what most of its matrices do.
         self.readout = joins(dim, context, input_feeding=input_feeding, dropout=dropout)
-        self.dropout = nn.Dropout(dropout)
-        self.output = nn.Linear(dim, place.outputs, bias=False)
+        self.dropout = Dropout(dropout)
+        self.output = Linear(dim, place.outputs, bias=False)
 
     def forward(self, target: Tensor, memory: Memory, need_weights: bool = False) -> Decoded:
         embedded, state = self.embedding(target), self.start(memory)

@@ -15,6 +15,7 @@ from attnbuild.attention.state import State
 from attnbuild.decoders.base import Decoded, DecoderPlace, DecoderState, Generator, Step
 from attnbuild.embedding import Embedding, Positions
 from attnbuild.feedforward import Activation, FeedForward
+from attnbuild.linear import Linear
 from attnbuild.memory import Memory
 from attnbuild.registry import register
 from attnbuild.residual import Norm, Residual, require_width
@@ -152,7 +153,7 @@ class TransformerDecoder(Generator):
             for layer in range(layers)
         )
         self.norm = nn.LayerNorm(dim) if norm == "pre" else nn.Identity()
-        self.output = nn.Linear(dim, place.outputs, bias=False)
+        self.output = Linear(dim, place.outputs, bias=False)
 
     def forward(self, target: Tensor, memory: Memory, need_weights: bool = False) -> Decoded:
         states, given = self.embedding(target), []

@@ -10,10 +10,12 @@ from annotated_types import Ge, Interval, Len
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from attnbuild.dropout import Dropout
 from attnbuild.encoders.base import Encoder, EncoderPlace
 from attnbuild.encoders.pixels import Normalise
 from attnbuild.errors import ConfigError
 from attnbuild.feature_attention.base import FeatureAttention, FeaturePlace
+from attnbuild.linear import Linear
 from attnbuild.memory import Memory
 from attnbuild.registry import build, register
 from attnbuild.residual import DropPath
@@ -72,8 +74,8 @@ class CNNEncoder(Encoder):
                 made.append(_Block(channels, channels * stride, stride, attention, rise * len(made)))
                 channels *= stride
         self.blocks = nn.Sequential(*made)
-        self.project = nn.Identity() if channels == dim else nn.Linear(channels, dim)
-        self.dropout = nn.Dropout(dropout)
+        self.project = nn.Identity() if channels == dim else Linear(channels, dim)
+        self.dropout = Dropout(dropout)
         _initialise(self)
 
     def forward(self, source: Tensor) -> Memory:

@@ -14,6 +14,7 @@ from attnbuild.encoders.pretrained_image import ImageReader
 from attnbuild.encoders.pretrained_text import TextReader
 from attnbuild.errors import ConfigError
 from attnbuild.inputs import TextInput
+from attnbuild.linear import Linear
 from attnbuild.memory import Memory
 from attnbuild.registry import register
 
@@ -60,7 +61,7 @@ class PretrainedEncoder(Encoder):
             self.reader.requires_grad_(False)
         width = self.reader.width
         self.dim = dim or width
-        self.project = nn.Identity() if self.dim == width else nn.Linear(width, self.dim)
+        self.project = nn.Identity() if self.dim == width else Linear(width, self.dim)
         self.train()
 
     def after_initialisation(self) -> None:

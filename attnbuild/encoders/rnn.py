@@ -8,6 +8,7 @@ from annotated_types import Ge, Interval
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from attnbuild.dropout import Dropout
 from attnbuild.embedding import Embedding
 from attnbuild.encoders.base import Encoder, EncoderPlace
 from attnbuild.errors import ConfigError
@@ -63,7 +64,7 @@ class RNNEncoder(Encoder):
             batch_first=True,
         )
         initialise_recurrent(self.recurrent)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, source: Tensor) -> Memory:
         padding = source == self.pad_id

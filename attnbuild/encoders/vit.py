@@ -9,6 +9,7 @@ from annotated_types import Ge, Interval
 from torch import Tensor, nn
 
 from attnbuild.attention.place import PlaceKind
+from attnbuild.dropout import Dropout
 from attnbuild.embedding import sinusoids2d
 from attnbuild.encoders.base import EncoderPlace
 from attnbuild.encoders.layers import LayeredEncoder
@@ -70,7 +71,7 @@ class VisionTransformer(LayeredEncoder):
         self.learned = nn.Parameter(torch.empty(grid[0] * grid[1], dim)) if positions == "learned" else None
         if self.learned is not None:
             nn.init.normal_(self.learned, std=0.02)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.add_layers(
             place.attention,
             dim=dim,

@@ -59,6 +59,10 @@ def _lstm_layer_backward(
     return 2 * _lstm_layer(inputs, input_weight, hidden_weight)
 
 
+def _rows_by_matrix(rows: Shape, weight: Shape, *_: Any, out_shape: Any = None, **__: Any) -> int:
+    return 2 * prod(rows) * weight[0]
+
+
 #: What PyTorch 2.13 has no formula for.
 _FORMULAS: dict[Any, Callable[..., int]] = {
     _aten._scaled_dot_product_flash_attention_for_cpu: _flash_on_cpu,
@@ -68,4 +72,5 @@ _FORMULAS: dict[Any, Callable[..., int]] = {
     _aten.addmv: _add_matrix_vector,
     _aten.mkldnn_rnn_layer: _lstm_layer,
     _aten.mkldnn_rnn_layer_backward: _lstm_layer_backward,
+    **({torch.ops.mkldnn._linear_pointwise: _rows_by_matrix} if hasattr(torch.ops.mkldnn, "_linear_pointwise") else {}),
 }

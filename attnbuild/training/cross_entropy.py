@@ -11,8 +11,8 @@ from torch.autograd.function import once_differentiable
 
 __all__ = ["token_losses"]
 
-#: Logits that are looked at together, by kind of device: on the CPU as many as its caches hold.
-_AT_ONCE = {"cpu": 1 << 21}
+#: Logits that are worked on together, by kind of device: on the CPU as many as the cache next to a core holds.
+_AT_ONCE = {"cpu": 1 << 18}
 _AT_ONCE_ELSEWHERE = 1 << 26
 
 
@@ -20,11 +20,11 @@ def token_losses(logits: Tensor, targets: Tensor, *, ignore: int, smoothing: flo
     """Minus the log-probability of each target, label-smoothed (Szegedy et al. 2016, 7): what torch's gives.
 
     The mean over all classes takes the part of the uniform distribution: with x the logits of V classes and y the
-    target, log sum exp(x) - (1 - smoothing) x_y - smoothing mean(x). The gradient is written over the logits, chunk by
-    chunk, where torch makes four tensors of their size: the logits are spent after ``backward``.
+    target, log sum exp(x) - (1 - smoothing) x_y - smoothing mean(x). Where a gradient is wanted it is written over
+    the logits at once, chunk by chunk, where torch makes four tensors of their size and takes each exponential twice.
 
     Args:
-        logits: (N, V), which nothing else needs after ``backward``.
+        logits: (N, V), spent by the call where they have a gradient.
         targets: (N,) classes.
         ignore: the class whose loss is 0.
         smoothing: share of the uniform distribution in what is aimed at.
@@ -39,17 +39,16 @@ def token_losses(logits: Tensor, targets: Tensor, *, ignore: int, smoothing: flo
 class _TokenLosses(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, targets: Tensor, ignore: int, smoothing: float) -> Tensor:
-        losses = logits.new_empty(len(logits), dtype=_precise(logits))
-        totals = torch.empty_like(losses)
+        precise = torch.promote_types(logits.dtype, torch.float32)
+        losses = logits.new_empty(len(logits), dtype=precise)
+        trains = ctx.needs_input_grad[0]
         for rows in _chunks(logits):
-            scores = logits[rows].to(losses.dtype)
-            totals[rows] = scores.logsumexp(dim=-1)
-            aimed_at = scores.gather(1, targets[rows].unsqueeze(1)).squeeze(1)
-            losses[rows] = totals[rows] - (1 - smoothing) * aimed_at
-            if smoothing:
-                losses[rows] -= smoothing * scores.mean(dim=-1)
-        ctx.save_for_backward(logits, targets, totals)
-        ctx.ignore, ctx.smoothing, ctx.spent = ignore, smoothing, False
+            scores = logits[rows].to(precise, copy=not trains)
+            losses[rows] = _write_gradient(scores, targets[rows].unsqueeze(1), smoothing)
+            if trains and precise != logits.dtype:
+                logits[rows] = scores
+        ctx.save_for_backward(logits, targets)
+        ctx.ignore, ctx.spent = ignore, False
         return losses.masked_fill(targets == ignore, 0.0)
 
     @staticmethod
@@ -58,23 +57,27 @@ class _TokenLosses(torch.autograd.Function):
         if ctx.spent:
             raise RuntimeError("the gradient took the place of the logits: backward goes through token_losses once")
         ctx.spent = True
-        logits, targets, totals = ctx.saved_tensors
-        gradient = gradients[0].masked_fill(targets == ctx.ignore, 0.0)
-        for rows in _chunks(logits):
-            shares = torch.exp(logits[rows].to(totals.dtype) - totals[rows].unsqueeze(1))
-            if ctx.smoothing:
-                shares -= ctx.smoothing / logits.shape[1]
-            aimed_at = shares.new_full((len(shares), 1), ctx.smoothing - 1)
-            shares.scatter_add_(1, targets[rows].unsqueeze(1), aimed_at)
-            logits[rows] = shares.mul_(gradient[rows].unsqueeze(1)).to(logits.dtype)
-        return logits, None, None, None
+        gradient, targets = ctx.saved_tensors
+        outer = gradients[0].masked_fill(targets == ctx.ignore, 0.0).unsqueeze(1)
+        return gradient.mul_(outer), None, None, None
 
 
-def _precise(logits: Tensor) -> torch.dtype:
-    return torch.promote_types(logits.dtype, torch.float32)
+def _write_gradient(scores: Tensor, targets: Tensor, smoothing: float) -> Tensor:
+    """The losses (N,) of scores (N, V) and targets (N, 1); the scores become their gradient."""
+    aimed_at = (1 - smoothing) * scores.gather(1, targets)
+    if smoothing:
+        aimed_at += smoothing * scores.mean(dim=1, keepdim=True)
+    highest = scores.amax(dim=1, keepdim=True)
+    scores.sub_(highest).exp_()
+    total = scores.sum(dim=1, keepdim=True)
+    scores.div_(total)
+    if smoothing:
+        scores.sub_(smoothing / scores.shape[1])
+    scores.scatter_add_(1, targets, scores.new_full(targets.shape, smoothing - 1))
+    return (highest + total.log() - aimed_at).squeeze(1)
 
 
 def _chunks(logits: Tensor) -> Iterator[slice]:
-    """Rows that are looked at together."""
+    """Rows that are worked on together."""
     rows = max(1, _AT_ONCE.get(logits.device.type, _AT_ONCE_ELSEWHERE) // max(1, logits.shape[1]))
     return (slice(first, first + rows) for first in range(0, len(logits), rows))

@@ -18,6 +18,7 @@ from attnbuild.attention.positions.rope import RoPE
 from attnbuild.attention.state import State, per_row, per_sentence
 from attnbuild.attention.weightings.softmax import Softmax
 from attnbuild.errors import ConfigError
+from attnbuild.linear import Linear
 from attnbuild.registry import register
 
 __all__ = ["Latent"]
@@ -247,6 +248,6 @@ class _Norm(nn.RMSNorm):
 
 def _linear(inputs: int, outputs: int) -> nn.Linear:
     """As the paper's: without bias; Xavier uniform weights."""
-    layer = nn.Linear(inputs, outputs, bias=False)
+    layer = Linear(inputs, outputs, bias=False)
     nn.init.xavier_uniform_(layer.weight)
     return layer

@@ -14,6 +14,7 @@ from attnbuild.attention.capabilities import Capabilities
 from attnbuild.attention.core.base import Attended, Core
 from attnbuild.attention.parts import CorePlace
 from attnbuild.attention.state import MemoryState, State
+from attnbuild.linear import Linear
 from attnbuild.registry import register
 
 __all__ = ["Linformer"]
@@ -142,7 +143,7 @@ class Linformer(Core):
 
 
 def _linear(inputs: int, outputs: int) -> nn.Linear:
-    layer = nn.Linear(inputs, outputs, bias=False)
+    layer = Linear(inputs, outputs, bias=False)
     nn.init.xavier_uniform_(layer.weight)
     return layer
 

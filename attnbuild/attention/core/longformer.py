@@ -22,6 +22,7 @@ from attnbuild.attention.place import HeadPlace
 from attnbuild.attention.positions.none import NoPosition
 from attnbuild.attention.scores.scaled_dot import ScaledDot
 from attnbuild.attention.weightings.softmax import Softmax
+from attnbuild.linear import Linear
 from attnbuild.registry import register
 
 __all__ = ["Longformer"]
@@ -165,7 +166,7 @@ class Longformer(Core):
 
 def _pair(inputs: int, outputs: int) -> tuple[nn.Linear, nn.Linear]:
     """A projection and its global twin."""
-    one, twin = nn.Linear(inputs, outputs), nn.Linear(inputs, outputs)
+    one, twin = Linear(inputs, outputs), Linear(inputs, outputs)
     nn.init.xavier_uniform_(one.weight)
     nn.init.zeros_(one.bias)
     return one, twin

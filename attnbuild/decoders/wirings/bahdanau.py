@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from attnbuild.decoders.wirings.base import Wiring
+from attnbuild.linear import Linear
 
 __all__ = ["Bahdanau"]
 
@@ -21,7 +22,7 @@ class Bahdanau(Wiring):
 
     def __init__(self, dim: int, context: int, *, input_feeding: bool, dropout: float) -> None:
         super().__init__(dim, context, input_feeding=input_feeding, dropout=dropout)
-        self.project = nn.Linear(2 * dim + context, 2 * dim)
+        self.project = Linear(2 * dim + context, 2 * dim)
 
     @classmethod
     def width(cls, dim: int, context: int, input_feeding: bool) -> int:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from attnbuild.decoders.wirings.base import Wiring
+from attnbuild.linear import Linear
 
 __all__ = ["Luong"]
 
@@ -20,7 +21,7 @@ class Luong(Wiring, nn.Sequential):
 
     def __init__(self, dim: int, context: int, *, input_feeding: bool, dropout: float) -> None:
         # A sequence of layers, so that W keeps the name that checkpoints know it by.
-        nn.Sequential.__init__(self, nn.Linear(context + dim, dim, bias=False), nn.Tanh())
+        nn.Sequential.__init__(self, Linear(context + dim, dim, bias=False), nn.Tanh())
         self.fed_width = self.width(dim, context, input_feeding)
 
     @classmethod

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from attnbuild.decoders.wirings.base import Wiring
+from attnbuild.dropout import Dropout
+from attnbuild.linear import Linear
 from attnbuild.memory import Memory, masked_mean
 
 __all__ = ["ShowAttendTell"]
@@ -23,10 +25,10 @@ class ShowAttendTell(Wiring):
 
     def __init__(self, dim: int, context: int, *, input_feeding: bool, dropout: float) -> None:
         super().__init__(dim, context, input_feeding=input_feeding, dropout=dropout)
-        self.gate = nn.Linear(dim, 1)
-        self.hidden = nn.Linear(dim, dim, bias=False)
-        self.context = nn.Linear(context, dim, bias=False)
-        self.dropout = nn.Dropout(dropout)
+        self.gate = Linear(dim, 1)
+        self.hidden = Linear(dim, dim, bias=False)
+        self.context = Linear(context, dim, bias=False)
+        self.dropout = Dropout(dropout)
 
     @classmethod
     def width(cls, dim: int, context: int, input_feeding: bool) -> int:
