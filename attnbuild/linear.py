@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["Linear"]
+__all__ = ["Linear", "by_onednn", "linear"]
 
 #: Multiplications below which a call of oneDNN costs more than it saves.
 _WORTH_IT = 1 << 20
@@ -23,13 +24,18 @@ class Linear(nn.Linear):
     """``torch.nn.Linear``: x W' + b, (..., in_features) -> (..., out_features)."""
 
     def forward(self, input: Tensor) -> Tensor:
-        if _by_onednn(input, self.weight):
-            product: Tensor = _Product.apply(input.flatten(0, -2), self.weight, self.bias)
-            return product.view(*input.shape[:-1], self.out_features)
-        return super().forward(input)
+        return linear(input, self.weight, self.bias)
 
 
-def _by_onednn(rows: Tensor, weight: Tensor) -> bool:
+def linear(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """rows weight' + bias: (..., K), (M, K), (M,) -> (..., M)."""
+    if by_onednn(rows, weight):
+        product: Tensor = _Product.apply(rows.flatten(0, -2), weight, bias)
+        return product.view(*rows.shape[:-1], len(weight))
+    return F.linear(rows, weight, bias)
+
+
+def by_onednn(rows: Tensor, weight: Tensor) -> bool:
     """Whether a product is one of those that oneDNN is faster at; subclasses of tensors have ways of their own."""
     return (
         rows.device.type == "cpu"
@@ -38,7 +44,7 @@ def _by_onednn(rows: Tensor, weight: Tensor) -> bool:
         and rows.numel() * len(weight) >= _WORTH_IT
         and _onednn_is_faster()
         and type(rows) is Tensor
-        and type(weight) is nn.Parameter
+        and type(weight) in (Tensor, nn.Parameter)
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
     )

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-__all__ = ["Cell", "initialise_recurrent"]
+from attnbuild.linear import by_onednn, linear
+
+__all__ = ["Cell", "gru_step", "initialise_recurrent", "lstm_step"]
 
 Cell = Literal["lstm", "gru"]
 
@@ -29,3 +32,26 @@ def initialise_recurrent(module: nn.Module) -> None:
             nn.init.zeros_(parameter)
             if gates == 4 and name.startswith("bias_ih"):
                 nn.init.ones_(parameter.chunk(gates)[1])
+
+
+def lstm_step(layer: nn.LSTMCell, inputs: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+    """``layer(inputs, (hidden, cell))``, its products by the faster library: (R, D), (R, H), (R, H) -> (R, H) twice."""
+    if not by_onednn(inputs, layer.weight_ih):
+        stepped: tuple[Tensor, Tensor] = layer(inputs, (hidden, cell))
+        return stepped
+    gates = linear(inputs, layer.weight_ih, layer.bias_ih) + linear(hidden, layer.weight_hh, layer.bias_hh)
+    enters, stays, new, shown = gates.chunk(4, dim=1)
+    cell = torch.sigmoid(stays) * cell + torch.sigmoid(enters) * torch.tanh(new)
+    return torch.sigmoid(shown) * torch.tanh(cell), cell
+
+
+def gru_step(layer: nn.GRUCell, inputs: Tensor, hidden: Tensor) -> Tensor:
+    """``layer(inputs, hidden)``, its products by the faster library: (R, D) and (R, H) -> (R, H)."""
+    if not by_onednn(inputs, layer.weight_ih):
+        stepped: Tensor = layer(inputs, hidden)
+        return stepped
+    from_inputs = linear(inputs, layer.weight_ih, layer.bias_ih).chunk(3, dim=1)
+    from_hidden = linear(hidden, layer.weight_hh, layer.bias_hh).chunk(3, dim=1)
+    resets, stays = (torch.sigmoid(from_inputs[gate] + from_hidden[gate]) for gate in (0, 1))
+    new = torch.tanh(from_inputs[2] + resets * from_hidden[2])
+    return new + stays * (hidden - new)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -146,6 +147,83 @@ def marian(model: EncoderDecoder) -> Any:
     return peer
 
 
+class Joey(Entrant):
+    """JoeyNMT's search, which decodes every prefix anew."""
+
+    name = "JoeyNMT"
+
+    def __init__(self, loaded: Loaded, folder: Path) -> None:
+        assert isinstance(loaded.model, EncoderDecoder)
+        self.model = joey(loaded.model)
+
+    def search(self, sources: Sequence[Tokens], beam: int, rows: int) -> list[Tokens]:
+        from joeynmt.search import search
+
+        outputs: list[Tokens] = [[]] * len(sources)
+        for numbers in batches(sources, rows):
+            ids = padded(sources, numbers)
+            seen = ids != PAD
+            batch = SimpleNamespace(src=ids, src_mask=seen.unsqueeze(1), src_length=seen.sum(1), has_trg=False)
+            found, *_ = search(
+                self.model, batch, max_output_length=LONGEST, beam_size=beam, beam_alpha=1.0, generate_unk=False
+            )
+            for number, row in zip(numbers, found.tolist(), strict=True):
+                end = row.index(EOS) if EOS in row else len(row)
+                outputs[number] = [token for token in row[:end] if token != PAD]
+        return outputs
+
+
+def joey(model: EncoderDecoder) -> Any:
+    """A Transformer of JoeyNMT with the weights of ours, whose layer norms come after the sublayers."""
+    from joeynmt.decoders import TransformerDecoder
+    from joeynmt.embeddings import Embeddings
+    from joeynmt.encoders import TransformerEncoder
+    from joeynmt.model import Model
+
+    encoder, decoder = (getattr(model, part) for part in ("encoder", "decoder"))
+    vocabulary, dim = encoder.embedding.tokens.weight.shape
+    layer = encoder.layers[0]
+    shape = {
+        **{"hidden_size": dim, "ff_size": layer.feedforward.expand.out_features, "layer_norm": "post"},
+        "num_heads": layer.attention.heads,
+    }
+    embedding = Embeddings(dim, scale=True, vocab_size=vocabulary, padding_idx=PAD)
+    indices = SimpleNamespace(
+        **{"pad_index": PAD, "bos_index": BOS, "eos_index": EOS, "unk_index": UNK, "sep_index": None},
+        **{"specials": [], "lang_tags": []},
+    )
+    peer = Model(
+        TransformerEncoder(**shape, num_layers=len(encoder.layers)),
+        TransformerDecoder(**shape, num_layers=len(decoder.layers), vocab_size=vocabulary),
+        *(embedding, embedding, indices, indices),
+    ).eval()
+    peer.decoder.output_layer.weight = embedding.lut.weight
+    with torch.no_grad():
+        _copy(embedding.lut, encoder.embedding.tokens)
+        for theirs, ours in ((peer.encoder, encoder), (peer.decoder, decoder)):
+            for their_layer, our_layer in zip(theirs.layers, ours.layers, strict=True):
+                _copy_joey_layer(their_layer, our_layer)
+    return peer
+
+
+def _copy_joey_layer(theirs: Any, ours: Any) -> None:
+    if hasattr(ours, "cross_attention"):
+        attentions = ((theirs.trg_trg_att, ours.self_attention), (theirs.src_trg_att, ours.cross_attention))
+        norms = ((theirs.x_layer_norm, ours.self_residual.norm), (theirs.dec_layer_norm, ours.cross_residual.norm))
+    else:
+        attentions = ((theirs.src_src_att, ours.attention),)
+        norms = ((theirs.layer_norm, ours.attention_residual.norm),)
+    for attention, our_attention in attentions:
+        for name in ("query", "key", "value", "out"):
+            their_name = "output_layer" if name == "out" else f"{name[0]}_layer"
+            _copy(getattr(attention, their_name), getattr(our_attention, f"{name}_projection"))
+    for norm, our_norm in (*norms, (theirs.feed_forward.layer_norm, ours.feedforward_residual.norm)):
+        _copy(norm, our_norm)
+        norm.eps = our_norm.eps
+    _copy(theirs.feed_forward.pwff_layer[0], ours.feedforward.expand)
+    _copy(theirs.feed_forward.pwff_layer[3], ours.feedforward.contract)
+
+
 def _copy_layer(theirs: Any, ours: Any) -> None:
     own, residual = (
         (ours.attention, ours.attention_residual)
@@ -214,4 +292,4 @@ class CTranslateInt8(CTranslate):
     name = "ctranslate2 int8"
 
 
-PEERS: tuple[type[Entrant], ...] = (Transformers, CTranslate, CTranslateInt8)
+PEERS: tuple[type[Entrant], ...] = (Transformers, Joey, CTranslate, CTranslateInt8)

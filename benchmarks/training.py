@@ -5,6 +5,9 @@
 Needs Multi30k (ATTNBUILD_DATA). Every update is of the same sentences for all. attnbuild trains as it is typed, with
 its batches, metrics, guard and logs; a peer is its model, ``F.cross_entropy`` and fused AdamW, and nothing else.
 All take turns, an update each, round after round, each in a process of its own.
+
+JoeyNMT asks for packages that no longer go together, and forgets one that it needs; what it uses here comes by
+``pip install --no-deps joeynmt==2.3.0 "importlib_metadata<8" sentencepiece subword-nmt``.
 """
 
 from __future__ import annotations

@@ -113,8 +113,11 @@ def test_joined_news_holds_no_text_twice_across_splits(
     assert all(text in joined for _, text in news[:200]), "every test text is in one of the joined ones"
 
 
-def test_searches_of_peers_write_the_same(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Greedily, with the weights of one model: MarianMT's ``generate``, CTranslate2 and our own."""
+@pytest.mark.parametrize("peer", ["Transformers", "Joey", "CTranslate"])
+def test_searches_of_peers_write_the_same(peer: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Greedily, with the weights of one model."""
+    if peer == "Joey":
+        pytest.importorskip("joeynmt.search", reason="JoeyNMT asks for packages that no longer go together")
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     peers = importlib.import_module("generation_peers")
     words = ["encoder.norm=post", "decoder.norm=post", "model.dim=32", "encoder.layers=2", "decoder.layers=2"]
@@ -133,11 +136,6 @@ def test_searches_of_peers_write_the_same(monkeypatch: pytest.MonkeyPatch, tmp_p
                 parameter.mul_(6)
     loaded = Loaded(task, model, config)
     sources = [row.tolist() for row in task.corpora["train"].rows(list(range(24)))[0]]
-    written = {
-        racer.name: racer(loaded, tmp_path).search(sources, 1, 8)
-        for racer in (peers.Ours, peers.Transformers, peers.CTranslate)
-    }
-    ours = written.pop(peers.OURS)
+    ours, theirs = (getattr(peers, racer)(loaded, tmp_path).search(sources, 1, 8) for racer in ("Ours", peer))
     assert len({tuple(tokens) for tokens in ours}) > 5
-    for name, theirs in written.items():
-        assert theirs == ours, name
+    assert theirs == ours

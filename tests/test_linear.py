@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from attnbuild import linear
 from attnbuild.linear import Linear
 from attnbuild.measure.flops import count_flops
+from attnbuild.rnn import gru_step, lstm_step
 
 ONEDNN = hasattr(torch.ops.mkldnn, "_linear_pointwise") and torch.backends.mkldnn.is_available()
 pytestmark = pytest.mark.skipif(not ONEDNN, reason="PyTorch is built without oneDNN")
@@ -107,3 +108,23 @@ def test_its_operations_are_counted():
     with onednn():
         count, _ = count_flops(lambda: layer(rows).sum().backward())
     assert count == 3 * 2 * 3 * 8 * 4  # forward, and backward for rows and weight
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_steps_of_recurrent_cells_are_those_of_pytorch(cell):
+    torch.manual_seed(0)
+    layer = {"lstm": torch.nn.LSTMCell, "gru": torch.nn.GRUCell}[cell](5, 3)
+    inputs, hidden, memory = (torch.randn(4, width, requires_grad=True) for width in (5, 3, 3))
+
+    def steps() -> list[torch.Tensor]:
+        if cell == "lstm":
+            return list(lstm_step(layer, inputs, hidden, memory))
+        return [gru_step(layer, inputs, hidden)]
+
+    leaves = [inputs, hidden, *layer.parameters()]
+    theirs = steps()
+    with onednn():
+        ours = steps()
+    torch.testing.assert_close(ours, theirs)
+    gradients = [torch.autograd.grad(sum((one**2).sum() for one in found), leaves) for found in (ours, theirs)]
+    torch.testing.assert_close(*gradients)

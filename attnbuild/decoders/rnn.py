@@ -24,7 +24,7 @@ from attnbuild.embedding import Embedding
 from attnbuild.linear import Linear
 from attnbuild.memory import Memory
 from attnbuild.registry import register
-from attnbuild.rnn import Cell, initialise_recurrent
+from attnbuild.rnn import Cell, gru_step, initialise_recurrent, lstm_step
 
 __all__ = ["RNNDecoder"]
 
@@ -62,9 +62,10 @@ class _Cells(nn.Module):
         hiddens, cells = [], []
         for index, layer in enumerate(self.layers):
             if isinstance(layer, nn.LSTMCell):
-                new_hidden, new_cell = layer(inputs, (hidden[:, index], cell[:, index]))
+                new_hidden, new_cell = lstm_step(layer, inputs, hidden[:, index], cell[:, index])
             else:
-                new_hidden, new_cell = layer(inputs, hidden[:, index]), cell[:, index]
+                assert isinstance(layer, nn.GRUCell)
+                new_hidden, new_cell = gru_step(layer, inputs, hidden[:, index]), cell[:, index]
             hiddens.append(new_hidden)
             cells.append(new_cell)
             inputs = self.dropout(new_hidden)

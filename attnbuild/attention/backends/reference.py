@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from attnbuild.attention.backends.base import Answer, Call, Need
+from attnbuild.attention.products import mixed
 
 __all__ = ["refusal", "run"]
 
@@ -26,4 +27,4 @@ def run(call: Call) -> Answer:
     # Half precision sums of exponentials lose weights; fp32 costs little here.
     precision = torch.promote_types(scores.dtype, torch.float32)
     weights = call.parts.weighting(scores.to(precision), call.allowed()).to(value.dtype)
-    return Answer(F.dropout(weights, call.dropout) @ value, weights if call.need_weights else None)
+    return Answer(mixed(F.dropout(weights, call.dropout), value), weights if call.need_weights else None)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from attnbuild.attention.core.base import Attended, Core
 from attnbuild.attention.parts import CorePlace
 from attnbuild.attention.precision import full_precision
+from attnbuild.attention.products import by_head, mixed
 from attnbuild.attention.state import State, per_row, per_sentence
 from attnbuild.registry import register
 
@@ -128,12 +129,12 @@ class Gaussian(Core):
         precision = torch.promote_types(query.dtype, torch.float32)
         with full_precision(query):
             query = query.to(precision)
-            share = torch.sigmoid(query @ self.mean_weight.to(precision) + self.mean_bias)
-            spread = F.softplus(query @ self.variance_weight.to(precision) + self.variance_bias)
+            share = torch.sigmoid(by_head(query, self.mean_weight.to(precision)) + self.mean_bias)
+            spread = F.softplus(by_head(query, self.variance_weight.to(precision)) + self.variance_bias)
         distance = torch.arange(value.shape[2], device=value.device) - share * last
         scores = -distance.square() / (2 * (spread + self.smallest_variance))
         weights = self.weighting(scores, allowed).to(value.dtype)
-        values = F.dropout(weights, self.dropout, self.training) @ value
+        values = mixed(F.dropout(weights, self.dropout, self.training), value)
         return Attended(values, weights if need_weights else None)
 
 

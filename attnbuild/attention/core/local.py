@@ -13,6 +13,7 @@ from torch import Tensor
 from attnbuild.attention.core.base import Attended, Core
 from attnbuild.attention.parts import CorePlace
 from attnbuild.attention.patterns.window import Window
+from attnbuild.attention.products import mixed
 from attnbuild.attention.state import MemoryState, State
 
 __all__ = ["Local"]
@@ -108,7 +109,7 @@ class Local(Core):
         weights = self.weighting(scores, allowed)
         factor = self.focus(key_positions - centre)
         weights = (weights if factor is None else weights * factor).to(value.dtype)
-        values = F.dropout(weights, self.dropout, self.training) @ value
+        values = mixed(F.dropout(weights, self.dropout, self.training), value)
         return Attended(values, weights if need_weights else None)
 
 

@@ -12,6 +12,7 @@ from attnbuild.attention.capabilities import Capabilities
 from attnbuild.attention.core.local import Local
 from attnbuild.attention.parts import CorePlace
 from attnbuild.attention.precision import full_precision
+from attnbuild.attention.products import by_head
 from attnbuild.errors import ConfigError
 from attnbuild.registry import register
 
@@ -65,8 +66,8 @@ class LocalP(Local):
         # The products too: a step of bf16 in the share of S is several positions of a long memory.
         precision = torch.promote_types(query.dtype, torch.float32)
         with full_precision(query):
-            hidden = torch.tanh(query.to(precision) @ self.hidden_weight.to(precision))
-            return lengths * torch.sigmoid(hidden @ self.vector.to(precision))
+            hidden = torch.tanh(by_head(query.to(precision), self.hidden_weight.to(precision)))
+            return lengths * torch.sigmoid(by_head(hidden, self.vector.to(precision)))
 
     def focus(self, distance: Tensor) -> Tensor:
         return torch.exp(-distance.square() / (2 * self.spread**2))

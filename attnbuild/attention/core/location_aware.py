@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from attnbuild.attention.capabilities import Capabilities
 from attnbuild.attention.core.base import Attended, Core
 from attnbuild.attention.parts import CorePlace
+from attnbuild.attention.products import by_head, mixed, scored
 from attnbuild.attention.state import MemoryState, State, per_row
 from attnbuild.errors import ConfigError
 from attnbuild.registry import register
@@ -118,7 +119,7 @@ class LocationAware(Core):
         previous[..., :1] = 1.0
         if key_padding_mask is not None:
             previous = previous.masked_fill(key_padding_mask.unsqueeze(1), 0.0)
-        return LocationState(key @ self.key_weight, value, key_padding_mask, previous=previous)
+        return LocationState(by_head(key, self.key_weight), value, key_padding_mask, previous=previous)
 
     def recall(self, query: Tensor, state: State, need_weights: bool = False) -> tuple[Attended, State]:
         assert isinstance(state, LocationState)
@@ -130,18 +131,18 @@ class LocationAware(Core):
         weights = self.weighting(scores.to(torch.promote_types(scores.dtype, torch.float32)), allowed)
         weights = weights.to(state.value.dtype)
         value = state.value.repeat_interleave(heads // state.value.shape[1], dim=1)
-        values = F.dropout(weights, self.dropout, self.training) @ value
+        values = mixed(F.dropout(weights, self.dropout, self.training), value)
         previous = weights.transpose(1, 2).flatten(0, 1)
         return Attended(values, weights if need_weights else None), replace(state, previous=previous)
 
     def _locate(self, previous: Tensor) -> Tensor:
         """U f: the weights before, (R, H, S) -> (R, H, S, hidden)."""
         features = self.convolution(previous).unflatten(1, (self.place.heads, -1))
-        return features.transpose(2, 3) @ self.location_weight
+        return by_head(features.transpose(2, 3), self.location_weight)
 
     def _rate(self, query: Tensor, key: Tensor, location: Tensor) -> Tensor:
         """(B, H, beams, Dq), (B, K, S, hidden), (B, H, beams, S, hidden) -> (B, H, beams, S)."""
         key = key.repeat_interleave(query.shape[1] // key.shape[1], dim=1)
-        asked = query @ self.query_weight + self.bias
+        asked = by_head(query, self.query_weight) + self.bias
         hidden = torch.tanh(asked.unsqueeze(3) + key.unsqueeze(2) + location)
-        return (hidden @ self.vector.unsqueeze(1)).squeeze(-1) * self.sharpening
+        return scored(hidden, self.vector) * self.sharpening

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from attnbuild.attention.place import HeadPlace
+from attnbuild.attention.products import by_head, scored
 from attnbuild.attention.scores.base import Score
 from attnbuild.registry import register
 
@@ -38,10 +39,10 @@ class Additive(Score):
             nn.init.xavier_uniform_(matrix)
 
     def query(self, query: Tensor) -> Tensor:
-        return query @ self.query_weight
+        return by_head(query, self.query_weight)
 
     def key(self, key: Tensor) -> Tensor:
-        return key @ self.key_weight
+        return by_head(key, self.key_weight)
 
     def rate(self, query: Tensor, key: Tensor) -> Tensor:
         """Block by block over the queries: the (B, H, N, S, D) tensor never exists as a whole."""
@@ -59,4 +60,4 @@ class Additive(Score):
 
     def _rate_block(self, query: Tensor, key: Tensor) -> Tensor:
         hidden = torch.tanh(query.unsqueeze(3) + key.unsqueeze(2))
-        return (hidden @ self.vector.unsqueeze(1)).squeeze(-1)
+        return scored(hidden, self.vector)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from attnbuild.attention.place import HeadPlace
+from attnbuild.attention.products import rated
 from attnbuild.errors import ConfigError
 
 __all__ = ["Score", "require_equal_widths"]
@@ -48,8 +49,8 @@ class Score(nn.Module):
     def rate(self, query: Tensor, key: Tensor) -> Tensor:
         """Scores of transformed queries and keys: (B, H, N, D'), (B, H, S, D') -> (B, H, N, S)."""
         if query.dtype is torch.float16:  # ends at 65504, which the product would reach before the score does
-            return (query * self.scale) @ key.transpose(-2, -1)
-        return query @ key.transpose(-2, -1) * self.scale
+            return rated(query * self.scale, key)
+        return rated(query, key) * self.scale
 
 
 def require_equal_widths(place: HeadPlace, score: str) -> None:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from attnbuild.attention.place import HeadPlace
+from attnbuild.attention.products import by_head
 from attnbuild.attention.scores.base import Score
 from attnbuild.registry import register
 
@@ -23,4 +24,4 @@ class General(Score):
             nn.init.xavier_uniform_(matrix)
 
     def query(self, query: Tensor) -> Tensor:
-        return query @ self.weight
+        return by_head(query, self.weight)

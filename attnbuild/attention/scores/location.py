@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from attnbuild.attention.capabilities import Capabilities
 from attnbuild.attention.place import HeadPlace
+from attnbuild.attention.products import by_head
 from attnbuild.attention.scores.base import Score
 from attnbuild.registry import register
 
@@ -46,4 +47,4 @@ class Location(Score):
         return f"max_len={self.max_len}"
 
     def rate(self, query: Tensor, key: Tensor) -> Tensor:
-        return query @ self.weight[..., : key.shape[-2]]
+        return by_head(query, self.weight[..., : key.shape[-2]])

@@ -1,0 +1,54 @@
+"""Matrix products of attention, in the forms that are fast.
+
+Shape letters: B batch, H heads, N queries, S keys, D and E widths.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from attnbuild.linear import linear
+
+__all__ = ["by_head", "mixed", "rated", "scored"]
+
+
+def by_head(states: Tensor, matrices: Tensor) -> Tensor:
+    """Each head by its matrix: (B, H, N, D), (H, D, E) -> (B, H, N, E).
+
+    ``states @ matrices`` would read the matrices again for each sentence, and keep a gradient of theirs for each.
+    """
+    if len(matrices) == 1:
+        return linear(states, matrices[0].t())
+    return torch.einsum("bhnd,hde->bhne", states, matrices)
+
+
+def rated(query: Tensor, key: Tensor) -> Tensor:
+    """query key': (B, H, N, D), (B, H, S, D) -> (B, H, N, S)."""
+    if _is_learning_step(query, key):
+        return (query * key).sum(dim=-1).unsqueeze(-2)
+    return query @ key.transpose(-2, -1)
+
+
+def mixed(weights: Tensor, value: Tensor) -> Tensor:
+    """weights value: (B, H, N, S), (B, H, S, E) -> (B, H, N, E)."""
+    if _is_learning_step(weights, value):
+        return (weights.transpose(-2, -1) * value).sum(dim=-2, keepdim=True)
+    return weights @ value
+
+
+def scored(hidden: Tensor, vectors: Tensor) -> Tensor:
+    """hidden times the vector of its head: (B, H, N, S, D), (H, D, 1) -> (B, H, N, S)."""
+    if _is_learning_step(hidden[..., 0], vectors):
+        return (hidden * vectors.view(len(vectors), 1, 1, -1)).sum(dim=-1)
+    return (hidden @ vectors.unsqueeze(1)).squeeze(-1)
+
+
+def _is_learning_step(asking: Tensor, asked: Tensor) -> bool:
+    """Whether there is one query, as in a recurrent decoder, and a gradient is wanted on a CPU.
+
+    That of the keys is then an outer product, for which a library of matrix products takes thirty times as long as
+    to multiply number by number.
+    """
+    learns = torch.is_grad_enabled() and (asking.requires_grad or asked.requires_grad)
+    return learns and asking.shape[-2] == 1 and asking.device.type == "cpu"
