@@ -13,6 +13,9 @@ from attnbuild.errors import DataError
 
 __all__ = ["Embedding", "Positions", "sinusoids", "sinusoids2d"]
 
+#: Positions whose sinusoids are kept, since every step of a search asks for the next.
+_KEPT = 1024
+
 Positions = Literal["sinusoidal", "learned", "none"]
 
 
@@ -44,7 +47,7 @@ class Embedding(nn.Module):
         nn.init.normal_(self.tokens.weight, std=dim**-0.5)
         self.scale = math.sqrt(dim) if scale else 1.0
         self.positions = positions
-        self._table: Tensor | None = None  # of sinusoids, as long as was ever needed
+        self._table: Tensor | None = None  # of the first sinusoids
         self.learned = nn.Embedding(max_positions, dim) if positions == "learned" else None
         if self.learned is not None:
             nn.init.normal_(self.learned.weight, std=dim**-0.5)
@@ -64,7 +67,7 @@ class Embedding(nn.Module):
             return vectors
         last = first + vectors.shape[1]
         if self.learned is None:
-            return vectors + self._sinusoids(last, vectors)[first:last]
+            return vectors + self._sinusoids(first, last, vectors)
         if last > self.learned.num_embeddings:
             raise DataError(
                 f"a sequence of {last} tokens is longer than the {self.learned.num_embeddings} learned positions; "
@@ -72,15 +75,16 @@ class Embedding(nn.Module):
             )
         return vectors + self.learned(torch.arange(first, last, device=vectors.device))
 
-    def _sinusoids(self, length: int, like: Tensor) -> Tensor:
-        """(at least length, dim) of the same type: kept, since every step of a search asks for the next."""
+    def _sinusoids(self, first: int, last: int, like: Tensor) -> Tensor:
+        """Those of a stretch of positions, (last - first, dim), of the same type."""
+        if torch.compiler.is_compiling() or last > _KEPT:  # a compiled or exported model serves every length
+            return sinusoids(torch.arange(first, last, device=like.device), like.shape[-1]).to(like.dtype)
         table = self._table
-        if table is None or len(table) < length or (table.device, table.dtype) != (like.device, like.dtype):
-            longer = max(64, 1 << (length - 1).bit_length())
-            table = sinusoids(torch.arange(longer, device=like.device), like.shape[-1]).to(like.dtype)
+        if table is None or (table.device, table.dtype) != (like.device, like.dtype):
+            table = sinusoids(torch.arange(_KEPT, device=like.device), like.shape[-1]).to(like.dtype)
             if type(table) is Tensor:  # not one of those that stand for others while costs are counted
                 self._table = table
-        return table
+        return table[first:last]
 
 
 def sinusoids(positions: Tensor, dim: int) -> Tensor:

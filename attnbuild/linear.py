@@ -30,7 +30,8 @@ class Linear(nn.Linear):
 def linear(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """rows weight' + bias: (..., K), (M, K), (M,) -> (..., M)."""
     if by_onednn(rows, weight):
-        product: Tensor = _Product.apply(rows.flatten(0, -2), weight, bias)
+        multiply = _Product.apply if torch.is_grad_enabled() else _multiply
+        product: Tensor = multiply(rows.flatten(0, -2), weight, bias)
         return product.view(*rows.shape[:-1], len(weight))
     return F.linear(rows, weight, bias)
 
@@ -64,17 +65,19 @@ def _made_by_amd() -> bool:
         return False
 
 
-class _Product(torch.autograd.Function):
-    """left right' + bias: (N, K), (M, K), (M,) or None -> (N, M).
+def _multiply(left: Tensor, right: Tensor, bias: Tensor | None) -> Tensor:
+    """left right' + bias: (N, K), (M, K), (M,) or None -> (N, M)."""
+    product: Tensor = torch.ops.mkldnn._linear_pointwise(left, right, bias, "none", [], "")
+    return product
 
-    The gradients are products by the same means, so they can be differentiated in turn.
-    """
+
+class _Product(torch.autograd.Function):
+    """The same with gradients, which are products by the same means and can be differentiated in turn."""
 
     @staticmethod
     def forward(ctx: Any, left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
         ctx.save_for_backward(left, right)
-        product: Tensor = torch.ops.mkldnn._linear_pointwise(left, right, bias, "none", [], "")
-        return product
+        return _multiply(left, right, bias)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:

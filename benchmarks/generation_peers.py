@@ -20,7 +20,7 @@ from attnbuild.export.ctranslate2 import CTranslate2
 from attnbuild.model import EncoderDecoder
 from attnbuild.training.checkpoint import Loaded
 
-__all__ = ["LONGEST", "OURS", "PEERS", "Entrant", "Ours"]
+__all__ = ["LONGEST", "OURS", "PEERS", "SLOW", "Entrant", "Ours"]
 
 OURS = "attnbuild"
 #: The most tokens of an output, for all.
@@ -71,7 +71,7 @@ class Ours(Entrant):
         options = {"type": "greedy"} if beam == 1 else {"type": "beam", "beam": beam}
         search = self.task.search({**options, **limits})
         outputs: list[Tokens] = [[]] * len(sources)
-        with torch.no_grad():
+        with torch.inference_mode():
             for numbers in batches(sources, rows):
                 found = search(self.model.generator, self.model.encode(padded(sources, numbers)))
                 for number, hypotheses in zip(numbers, found.tokens, strict=True):
@@ -85,12 +85,11 @@ class Transformers(Entrant):
     name = "transformers generate"
 
     def __init__(self, loaded: Loaded, folder: Path) -> None:
-        assert isinstance(loaded.model, EncoderDecoder)
-        self.model = marian(loaded.model)
+        self.model = marian(post_norm_transformer(loaded))
 
     def search(self, sources: Sequence[Tokens], beam: int, rows: int) -> list[Tokens]:
         outputs: list[Tokens] = [[]] * len(sources)
-        with torch.no_grad():
+        with torch.inference_mode():
             for numbers in batches(sources, rows):
                 ids = padded(sources, numbers)
                 found = self.model.generate(
@@ -107,13 +106,27 @@ class Transformers(Entrant):
         return outputs
 
 
+def post_norm_transformer(loaded: Loaded) -> EncoderDecoder:
+    """The model, where its weights fit MarianMT and JoeyNMT.
+
+    Raises:
+        ValueError: they do not.
+    """
+    model: Any = loaded.model
+    parts = (model.encoder, model.decoder)
+    if not all(hasattr(part, "layers") and isinstance(part.layers, nn.ModuleList) for part in parts):
+        raise ValueError("it has no recurrent model of these weights")
+    if any(part.layers[0].feedforward_residual.norm_first for part in parts):
+        raise ValueError("its layer norms come after the sublayers: encoder.norm=post decoder.norm=post")
+    assert isinstance(model, EncoderDecoder)
+    return model
+
+
 def marian(model: EncoderDecoder) -> Any:
     """A MarianMT with the weights of ours, a Transformer with layer norms after the sublayers."""
     from transformers import MarianConfig, MarianMTModel
 
     encoder, decoder = (getattr(model, part) for part in ("encoder", "decoder"))
-    for part in (encoder, decoder):
-        assert part.layers[0].feedforward_residual.norm_first is False, "MarianMT has its norms after: norm=post"
     vocabulary, dim = encoder.embedding.tokens.weight.shape
     config = MarianConfig(
         vocab_size=vocabulary,
@@ -153,8 +166,7 @@ class Joey(Entrant):
     name = "JoeyNMT"
 
     def __init__(self, loaded: Loaded, folder: Path) -> None:
-        assert isinstance(loaded.model, EncoderDecoder)
-        self.model = joey(loaded.model)
+        self.model = joey(post_norm_transformer(loaded))
 
     def search(self, sources: Sequence[Tokens], beam: int, rows: int) -> list[Tokens]:
         from joeynmt.search import search
@@ -164,9 +176,10 @@ class Joey(Entrant):
             ids = padded(sources, numbers)
             seen = ids != PAD
             batch = SimpleNamespace(src=ids, src_mask=seen.unsqueeze(1), src_length=seen.sum(1), has_trg=False)
-            found, *_ = search(
-                self.model, batch, max_output_length=LONGEST, beam_size=beam, beam_alpha=1.0, generate_unk=False
-            )
+            with torch.inference_mode():
+                found, *_ = search(
+                    self.model, batch, max_output_length=LONGEST, beam_size=beam, beam_alpha=1.0, generate_unk=False
+                )
             for number, row in zip(numbers, found.tolist(), strict=True):
                 end = row.index(EOS) if EOS in row else len(row)
                 outputs[number] = [token for token in row[:end] if token != PAD]
@@ -262,6 +275,9 @@ class CTranslate(Entrant):
 
         task: Any = loaded.task
         assert isinstance(loaded.model, EncoderDecoder)
+        refusals = CTranslate2(None).refusals(loaded.model)
+        if refusals:
+            raise ValueError("; ".join(refusals))
         into = folder / self.precision
         into.mkdir()
         CTranslate2(None).write(loaded.model, task, into)
@@ -292,4 +308,6 @@ class CTranslateInt8(CTranslate):
     name = "ctranslate2 int8"
 
 
+#: Who has one turn and no warm-up.
+SLOW = (Joey.name,)
 PEERS: tuple[type[Entrant], ...] = (Transformers, Joey, CTranslate, CTranslateInt8)

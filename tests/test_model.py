@@ -12,7 +12,7 @@ import torch
 import attnbuild
 from attnbuild.attention import load_preset
 from attnbuild.data.tokenizers.vocabulary import PAD
-from attnbuild.embedding import sinusoids
+from attnbuild.embedding import Embedding, sinusoids
 from attnbuild.inputs import Ends, ImageInput, TextInput
 from attnbuild.memory import Memory
 from attnbuild.model import EncoderDecoder, build_model, check_model
@@ -320,3 +320,15 @@ def test_bf16_autocast_trains_and_decodes(given: dict[str, Any]) -> None:
     logits.float().square().sum().backward()
     # In evaluation an attention that only chooses may leave its scores without a gradient.
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters() if parameter.grad is not None)
+
+
+@pytest.mark.parametrize("first", [0, 1000, 1020, 1024, 5000])
+def test_an_embedding_counts_positions_however_far(first: int) -> None:
+    """Sinusoids are kept for the first positions alone; a step beyond them gets its own."""
+    layer = Embedding(5, 8, positions="sinusoidal").eval()
+    tokens = torch.zeros(1, 10, dtype=torch.long)
+    layer(tokens)  # makes what is kept
+    found = layer(tokens, first=first) - layer.tokens(tokens)
+    torch.testing.assert_close(found[0], sinusoids(torch.arange(first, first + 10), 8))
+    assert layer._table is not None
+    assert len(layer._table) == 1024

@@ -12,10 +12,11 @@ from attnbuild.training.run import home_of
 __all__ = ["HELP", "run"]
 
 HELP = """\
-attnbuild export run=DIR format=ctranslate2 [output=FOLDER]: write a trained run for other programs.
+attnbuild export run=DIR format=ctranslate2|onnx [output=FOLDER]: write a trained run for other programs.
 
   run=DIR            a run folder, or one of its checkpoints
   format=...         ctranslate2: a folder for ctranslate2.Translator, with the tokenizers beside the model
+                     onnx: model.onnx of a classifier, encoder.onnx and decoder.onnx of what writes text
   output=FOLDER      a new or an empty folder; the default is DIR/FORMAT
 
 What a format cannot express is told by `attnbuild show` before there is anything to export."""
