@@ -20,7 +20,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -136,8 +136,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=50)
     parser.add_argument("--page", type=Path, default=PAGE)
     options = parser.parse_args(argv)
-    results = {name: race(name, CASES[name], options.rounds) for name in options.cases or CASES}
-    write(results, options.rounds, options.page)
+    results = earlier(options.page)
+    for name in options.cases or CASES:
+        results[name] = race(name, CASES[name], options.rounds)
+        write({name: results[name] for name in CASES if name in results}, options.page)
 
 
 def race(name: str, case: Case, rounds: int) -> dict[str, Figures]:
@@ -157,9 +159,12 @@ def race(name: str, case: Case, rounds: int) -> dict[str, Figures]:
             figures[OURS].outside.append(outside / seconds)
             for entrant, its in took.items():
                 figures[entrant].speeds.append(tokens / its)
-        for entrant, line in ((OURS, ours), *lines.items()):
+        lines[OURS] = ours
+        for entrant, line in lines.items():
             figures[entrant].memory = ask(line, "memory", parts)
-            figures[entrant].profile = ask(line, "profile", parts)
+        for entrant in (OURS, fastest_peer(figures)):
+            figures[entrant].profile = ask(lines[entrant], "profile", parts)
+        for line in lines.values():
             line.send(None)
     told = ", ".join(f"{entrant} {its.speed:.0f}" for entrant, its in figures.items())
     print(f"{name}: {told}", flush=True)
@@ -317,12 +322,19 @@ ANSWERS: dict[str, Callable[[Callable[[], Any]], Any]] = {
 # The page
 
 
-def write(results: dict[str, dict[str, Figures]], rounds: int, path: Path) -> None:
+def earlier(path: Path) -> dict[str, dict[str, Figures]]:
+    """What was measured before, by case and system."""
+    if not path.with_suffix(".json").exists():
+        return {}
+    kept = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["figures"]
+    return {case: {name: Figures(**its) for name, its in found.items()} for case, found in kept.items()}
+
+
+def write(results: dict[str, dict[str, Figures]], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     record = {
         "rows": list(rows(results)),
-        "speeds": {case: {name: its.speeds for name, its in found.items()} for case, found in results.items()},
-        "rounds": rounds,
+        "figures": {case: {name: asdict(its) for name, its in found.items()} for case, found in results.items()},
         "machine": machine(),
         "versions": versions(("attnbuild", "torch", "lightning", "transformers", "joeynmt", "x-transformers")),
     }
@@ -343,14 +355,19 @@ def rows(results: dict[str, dict[str, Figures]]) -> Iterator[dict[str, Any]]:
 
 def ratio(found: dict[str, Figures]) -> float:
     """Of our speed to the fastest peer's."""
-    return found[OURS].speed / max(its.speed for name, its in found.items() if name != OURS)
+    return found[OURS].speed / found[fastest_peer(found)].speed
+
+
+def fastest_peer(found: dict[str, Figures]) -> str:
+    return max((name for name in found if name != OURS), key=lambda name: found[name].speed)
 
 
 def page(results: dict[str, dict[str, Figures]], record: dict[str, Any], path: Path) -> Iterator[str]:
     yield "# Training"
     yield ""
-    yield "Written by `benchmarks/training.py`: real (unpadded) target tokens per second, the median of "
-    yield f"{record['rounds']} rounds in which all take turns (quartiles in brackets), an update each of the same"
+    rounds = min(len(its.speeds) for found in results.values() for its in found.values())
+    yield "Written by `benchmarks/training.py`: real (unpadded) target tokens per second, the median of at least"
+    yield f"{rounds} rounds in which all take turns (quartiles in brackets), an update each of the same"
     yield "sentences. attnbuild trains through its whole stack; a peer is a bare loop. Multi30k English-German, joint"
     yield "BPE of 8,000, dim 256, tied embeddings, dropout 0.1, label smoothing 0.1, fp32, fused AdamW; about 4,096"
     yield "padded tokens an update. Memory is what an update takes beyond weights and the optimiser's state, at most."
@@ -375,7 +392,7 @@ def draw(results: dict[str, dict[str, Figures]], path: Path, most: int = 14) -> 
     from matplotlib.figure import Figure
 
     case, found = next(iter(results.items()))
-    peer = max((name for name in found if name != OURS), key=lambda name: found[name].speed)
+    peer = fastest_peer(found)
     figure = Figure(figsize=(9, 5), layout="constrained")
     axes = figure.subplots()
     both = {name: found[name].profile for name in (OURS, peer)}
