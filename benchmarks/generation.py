@@ -104,7 +104,7 @@ def race(
         else:
             entrants[entrant.name] = line
     for beam, together in SEARCHES:
-        some = sources if together > 1 else sources[: max(1, int(_ALONE * len(sources)))]
+        some = sources if together > 1 else few(sources)
         of = "" if name == "transformer" else f"_{name}"
         case = f"{'greedy' if beam == 1 else f'beam{beam}'}_batch{together}{of}"
         outputs, speeds = one_search(entrants, some, beam, together, rounds)
@@ -142,11 +142,15 @@ def one_search(
         for name, line in entrants.items():
             if name in SLOW and number:
                 continue
-            some = sources[: max(1, int(_ALONE * len(sources)))] if name in SLOW else sources
+            some = few(sources) if name in SLOW else sources
             seconds, outputs[name] = ask(line, some, beam, together)
             if number or name in SLOW:
                 speeds[name].append(len(some) / seconds)
     return outputs, speeds
+
+
+def few(sources: Sequence[Tokens]) -> Sequence[Tokens]:
+    return sources[: max(1, int(_ALONE * len(sources)))]
 
 
 def scored(

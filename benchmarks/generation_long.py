@@ -7,11 +7,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
+from runs import config_of
 from torch import Tensor
 
 from attnbuild.attention.state import State
-from attnbuild.cli.compose import compose, open_loader, resolve
-from attnbuild.cli.names import check_names
 from attnbuild.inputs import Ends, TextInput
 from attnbuild.measure.memory import measure_memory
 from attnbuild.model import EncoderDecoder, build_model
@@ -43,9 +42,7 @@ def growth(attention: str, lengths: Sequence[int]) -> dict[int, tuple[int, int]]
 
 
 def _model(words: Sequence[str]) -> EncoderDecoder:
-    with open_loader() as loader:
-        composed = compose(loader, check_names(loader, list(words)))
-        config = resolve(composed, composed.hydra.runtime.choices)
+    config = config_of(words)
     torch.manual_seed(1)
     return build_model(config, Ends(TextInput(VOCABULARY, 0), VOCABULARY, "text", True)).eval()
 

@@ -7,14 +7,14 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
-__all__ = ["Run", "data_root", "mean_of", "spread_of", "train"]
+__all__ = ["Run", "config_of", "data_root", "mean_of", "spread_of", "train"]
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,16 @@ def train(runs: Iterable[Run], at_once: int) -> None:
     """Complete runs, so many at a time."""
     with ThreadPoolExecutor(at_once) as pool:
         list(pool.map(Run.complete, runs))
+
+
+def config_of(words: Sequence[str]) -> dict[str, Any]:
+    """The resolved config of the words after ``attnbuild train``."""
+    from attnbuild.cli.compose import compose, open_loader, resolve
+    from attnbuild.cli.names import check_names
+
+    with open_loader() as loader:
+        composed = compose(loader, check_names(loader, list(words)))
+        return resolve(composed, composed.hydra.runtime.choices)
 
 
 def data_root() -> Path:

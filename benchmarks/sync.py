@@ -22,6 +22,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from runs import config_of
+
 from attnbuild.measure.record import machine, versions
 
 PAGE = Path(__file__).parent / "results" / "sync.md"
@@ -49,7 +51,7 @@ def main(argv: list[str] | None = None) -> None:
     options = parser.parse_args(argv)
     words = (*WORDS, *options.words)
     with tempfile.TemporaryDirectory() as folder:
-        steps, told = _race(_config(words), options.steps, options.rounds, Path(folder))
+        steps, told = _race(config_of(words), options.steps, options.rounds, Path(folder))
     record = {
         "rows": _rows(steps),
         "steps_ms": steps,
@@ -62,14 +64,6 @@ def main(argv: list[str] | None = None) -> None:
     options.page.parent.mkdir(parents=True, exist_ok=True)
     options.page.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     options.page.write_text(_page(record), encoding="utf-8")
-
-
-def _config(words: tuple[str, ...]) -> dict[str, Any]:
-    from attnbuild.cli.compose import compose, open_loader, resolve
-
-    with open_loader() as loader:
-        config = compose(loader, words)
-        return resolve(config, config.hydra.runtime.choices)
 
 
 # The race

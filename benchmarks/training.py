@@ -29,13 +29,13 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback
 from racing import ask, start
+from runs import config_of
 from torch import Tensor
 from training_peers import DROPOUT, PEERS, RNN_PEERS, SMOOTHING, Peer
 
-from attnbuild.cli.compose import compose, open_loader, resolve
 from attnbuild.cli.main import main as attnbuild
-from attnbuild.cli.names import check_names
 from attnbuild.data.batching import Batch
+from attnbuild.data.tokenizers.vocabulary import PAD
 from attnbuild.measure.memory import measure_memory
 from attnbuild.measure.record import machine, versions
 from attnbuild.registry import register
@@ -209,7 +209,7 @@ class Turns(Callback):
             self.parts, self.tokens, self.watch.seconds = [], 0, 0.0
             self.began = time.perf_counter()
         self.parts.append(batch.index.tolist())
-        self.tokens += int((batch.target[:, 1:] != 0).sum())
+        self.tokens += int((batch.target[:, 1:] != PAD).sum())
 
     def wait(self, trainer: Any, module: Any) -> None:
         """Until an update is asked for; whatever else is asked is answered here."""
@@ -254,9 +254,7 @@ class Stopwatch:
 
 def serve_peer(peer: type[Peer], words: Sequence[str], together: bool, line: Connection) -> None:
     """A bare loop, an update whenever told to."""
-    with open_loader() as loader:
-        composed = compose(loader, check_names(loader, [word for word in words if "turns" not in word]))
-        task: Any = build_task(resolve(composed, composed.hydra.runtime.choices))
+    task: Any = build_task(config_of([word for word in words if "turns" not in word]))
     task.prepare(("train",))
     torch.manual_seed(1)
     model = peer(task.source_side.outputs).train()

@@ -16,6 +16,7 @@ from attnbuild.cli.check import check_config
 from attnbuild.cli.compose import compose, open_loader, resolve
 from attnbuild.cli.names import check_names
 from attnbuild.training.checkpoint import Loaded, build_task
+from tests.composing import config_of
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -121,9 +122,7 @@ def test_searches_of_peers_write_the_same(peer: str, monkeypatch: pytest.MonkeyP
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     peers = importlib.import_module("generation_peers")
     words = ["encoder.norm=post", "decoder.norm=post", "model.dim=32", "encoder.layers=2", "decoder.layers=2"]
-    with open_loader() as loader:
-        composed = compose(loader, check_names(loader, [*words, "data.train=200", "tokenizer.vocab_size=300"]))
-        config = resolve(composed, composed.hydra.runtime.choices)
+    config = config_of([*words, "data.train=200", "tokenizer.vocab_size=300"])
     task: Any = build_task(config)
     task.prepare(("train",))
     torch.manual_seed(3)

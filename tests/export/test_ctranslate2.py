@@ -11,27 +11,20 @@ import pytest
 import torch
 
 from attnbuild.cli.check import check_config
-from attnbuild.cli.compose import compose, open_loader, resolve
 from attnbuild.cli.main import main
-from attnbuild.cli.names import check_names
 from attnbuild.data.tokenizers.vocabulary import EOS
 from attnbuild.export.ctranslate2 import CTranslate2
 from attnbuild.inputs import Ends, TextInput
 from attnbuild.model import EncoderDecoder, build_model
 from attnbuild.names import list_names
 from attnbuild.training.checkpoint import build_task, load
+from tests.composing import config_of
 
 TINY = (
     *("data.train=200", "data.validation=8", "data.test=8", "tokenizer.vocab_size=300", "trainer.max_steps=1"),
     *("model.dim=16", "encoder.layers=2", "decoder.layers=1", "encoder.feedforward=24", "decoder.feedforward=40"),
     *("trainer.threads=1", "search=greedy", "validation.maps=0"),
 )
-
-
-def config_of(words: Sequence[str]) -> dict[str, Any]:
-    with open_loader() as loader:
-        composed = compose(loader, check_names(loader, list(words)))
-        return resolve(composed, composed.hydra.runtime.choices)
 
 
 def exported(words: Sequence[str], folder: Path) -> tuple[EncoderDecoder, Any, ctranslate2.Translator]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +13,17 @@ import torch
 from attnbuild.attention.block import AttentionBlock
 from attnbuild.attention.core.soft import Soft
 from attnbuild.cli.check import check_config
-from attnbuild.cli.compose import compose, open_loader, resolve
 from attnbuild.cli.main import main
-from attnbuild.cli.names import check_names
 from attnbuild.data.tokenizers.vocabulary import BOS, EOS, PAD, UNK
 from attnbuild.export.onnx import ONNX
 from attnbuild.model import EncoderDecoder
 from attnbuild.names import list_names
 from attnbuild.training.checkpoint import build_task, load
+from tests.composing import config_of
 
 TINY = ("trainer.max_steps=1", "model.dim=16", "trainer.threads=1", "validation.maps=0")
 FEW = ("data.train=60", "data.validation=8", "data.test=8")
 TEXT = (*FEW, "tokenizer.vocab_size=300", "encoder.layers=1", "decoder.layers=1", "encoder.feedforward=24")
-
-
-def config_of(words: Sequence[str]) -> dict[str, Any]:
-    with open_loader() as loader:
-        composed = compose(loader, check_names(loader, list(words)))
-        return resolve(composed, composed.hydra.runtime.choices)
 
 
 def session(path: Path) -> onnxruntime.InferenceSession:
