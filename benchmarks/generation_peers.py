@@ -17,6 +17,7 @@ from attnbuild.data.sides.text import pad_rows
 from attnbuild.data.tokenizers.vocabulary import BOS, EOS, PAD, UNK
 from attnbuild.embedding import sinusoids
 from attnbuild.export.ctranslate2 import CTranslate2
+from attnbuild.linear import packed
 from attnbuild.model import EncoderDecoder
 from attnbuild.training.checkpoint import Loaded
 
@@ -71,7 +72,7 @@ class Ours(Entrant):
         options = {"type": "greedy"} if beam == 1 else {"type": "beam", "beam": beam}
         search = self.task.search({**options, **limits})
         outputs: list[Tokens] = [[]] * len(sources)
-        with torch.inference_mode():
+        with torch.inference_mode(), packed(self.model):  # as `attnbuild predict` does
             for numbers in batches(sources, rows):
                 found = search(self.model.generator, self.model.encode(padded(sources, numbers)))
                 for number, hypotheses in zip(numbers, found.tokens, strict=True):

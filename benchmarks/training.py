@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-import os
 import statistics
 import tempfile
 import time
@@ -27,18 +26,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback
 from racing import ask, start
 from runs import config_of
 from torch import Tensor
 from training_peers import DROPOUT, PEERS, RNN_PEERS, SMOOTHING, Peer
+from turns import ENDLESS, Parts, Turns, serve_training
 
-from attnbuild.cli.main import main as attnbuild
 from attnbuild.data.batching import Batch
-from attnbuild.data.tokenizers.vocabulary import PAD
 from attnbuild.measure.memory import measure_memory
 from attnbuild.measure.record import machine, versions
-from attnbuild.registry import register
 from attnbuild.training.checkpoint import build_task
 
 PAGE = Path(__file__).parent / "results" / "training.md"
@@ -46,9 +42,6 @@ OURS = "attnbuild"
 WARM_UP = 3
 #: Updates that the profiles are of.
 PROFILED = 3
-
-#: Indices of the sentences of one update, batch by batch as attnbuild lays them out.
-Parts = list[list[int]]
 
 
 @dataclass(frozen=True)
@@ -70,8 +63,7 @@ class Case:
 
 COMMON = (
     *("experiment=multi30k", "recipe=null", "model.dim=256", f"model.dropout={DROPOUT}"),
-    *(f"task.label_smoothing={SMOOTHING}", "trainer.max_steps=1000000", "validation.every=1000000"),
-    *("trainer.max_minutes=null", "validation.maps=0", "callbacks.turns={}"),
+    *(f"task.label_smoothing={SMOOTHING}", *ENDLESS),
 )
 TRANSFORMER = (
     *COMMON,
@@ -145,14 +137,14 @@ def main(argv: Sequence[str] | None = None) -> None:
 def race(name: str, case: Case, rounds: int) -> dict[str, Figures]:
     """All of a case, in turns; ours says which sentences an update is of."""
     with tempfile.TemporaryDirectory() as folder:
-        ours = start(serve_ours, case.words, folder)
+        ours = start(serve_training, TimedTurns, case.words, folder)
         lines = {peer.name: start(serve_peer, peer, case.words, case.together) for peer in case.peers}
         figures = {entrant: Figures() for entrant in (OURS, *lines)}
         for line in (ours, *lines.values()):
             line.recv()  # ready
         parts: Parts = []
         for number in range(WARM_UP + rounds):
-            seconds, outside, tokens, parts = ask(ours, "update")
+            seconds, tokens, parts, outside = ask(ours, "update")
             took = {OURS: seconds} | {entrant: ask(line, "update", parts) for entrant, line in lines.items()}
             if number < WARM_UP:
                 continue
@@ -174,50 +166,24 @@ def race(name: str, case: Case, rounds: int) -> dict[str, Figures]:
 # attnbuild
 
 
-def serve_ours(words: Sequence[str], folder: str, line: Connection) -> None:
-    """``attnbuild train``, an update whenever told to."""
-    register("callback", "turns")(lambda place: Turns(line))
-    os.chdir(folder)
-    code = attnbuild(["train", *words, "paths.outputs=outputs"])
-    raise SystemExit(code)
-
-
-class Turns(Callback):
-    """Lets a training wait for its turn before each update.
-
-    An update lasts from the start of its first batch to that of the next one's: what lies between, logging
-    and the making of batches, is in it.
-    """
+class TimedTurns(Turns):
+    """Tells too how long an update was outside forward, backward and optimiser; can be profiled and weighed."""
 
     def __init__(self, line: Connection) -> None:
-        self.line = line
+        super().__init__(line)
         self.watch = Stopwatch()
-        self.parts: Parts = []
-        self.tokens = 0
-        self.began = 0.0
+        self.watched = 0.0
 
     def on_train_start(self, trainer: Any, module: Any) -> None:
         self.watch.follow(module)
-        self.line.send("ready")
+        super().on_train_start(trainer, module)
 
-    def on_train_batch_start(self, trainer: Any, module: Any, batch: Batch, batch_idx: int) -> None:
-        if batch_idx % trainer.accumulate_grad_batches == 0:
-            if batch_idx:
-                seconds = time.perf_counter() - self.began
-                self.line.send((seconds, seconds - self.watch.seconds, self.tokens, self.parts))
-            self.wait(trainer, module)
-            self.parts, self.tokens, self.watch.seconds = [], 0, 0.0
-            self.began = time.perf_counter()
-        self.parts.append(batch.index.tolist())
-        self.tokens += int((batch.target[:, 1:] != PAD).sum())
+    def told(self, seconds: float) -> tuple[Any, ...]:
+        inside, self.watched = self.watch.seconds - self.watched, self.watch.seconds
+        return seconds, self.amount, self.parts, seconds - inside
 
-    def wait(self, trainer: Any, module: Any) -> None:
-        """Until an update is asked for; whatever else is asked is answered here."""
-        while (told := self.line.recv()) != ("update",):
-            if told is None:
-                os._exit(0)  # no test, no checkpoint: nothing here is kept
-            asked, parts = told
-            self.line.send(ANSWERS[asked](partial(bare_update, module, parts)))
+    def answer(self, module: Any, asked: str, parts: Parts) -> Any:
+        return ANSWERS[asked](partial(bare_update, module, parts))
 
 
 def bare_update(module: Any, parts: Parts) -> None:

@@ -100,8 +100,8 @@ def test_joined_news_holds_no_text_twice_across_splits(
 ) -> None:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     monkeypatch.setenv("ATTNBUILD_DATA", str(real_data))
-    quality = importlib.import_module("attention_quality")
-    quality.join_news(tmp_path / "news")
+    joined_news = importlib.import_module("joined_news")
+    joined_news.join_news(tmp_path / "news")
     rows = {}
     for split in ("train", "validation", "test"):
         with (tmp_path / "news" / f"{split}.csv").open(encoding="utf-8", newline="") as file:
@@ -109,7 +109,7 @@ def test_joined_news_holds_no_text_twice_across_splits(
     assert {split: len(found) for split, found in rows.items()} == {"train": 8000, "validation": 500, "test": 1900}
     lengths = [len(text.encode()) for _, text in rows["test"]]
     assert 700 < sum(lengths) / len(lengths) < 900
-    news = quality.read_news("agnews_desc_test_official.csv")
+    news = joined_news.read_news("agnews_desc_test_official.csv")
     joined = " ".join(text for _, text in rows["test"])
     assert all(text in joined for _, text in news[:200]), "every test text is in one of the joined ones"
 
@@ -138,3 +138,17 @@ def test_searches_of_peers_write_the_same(peer: str, monkeypatch: pytest.MonkeyP
     ours, theirs = (getattr(peers, racer)(loaded, tmp_path).search(sources, 1, 8) for racer in ("Ours", peer))
     assert len({tuple(tokens) for tokens in ours}) > 5
     assert theirs == ours
+
+
+def test_page_of_attention_quality_shows_what_was_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    pages = importlib.import_module("attention_quality_page")
+    scored = {"loss": 2.0, "chrf": 40.0, "parameters": 2_000_000}
+    figures = pages.Figures(
+        runs={"rnn": {"none": {"1": {"bleu": 10.0, **scored}, "2": {"bleu": 12.0, **scored}}}},
+        speeds={"rnn": {"none": [900.0, 1000.0, 5000.0]}},
+    )
+    pages.write_page(figures, tmp_path / "page.md")
+    assert "| none | 11.0 ± 1.0 | 2.00 | 2.00 M | 1000 |" in (tmp_path / "page.md").read_text(encoding="utf-8")
+    assert (tmp_path / "page.png").exists()
+    assert pages.Figures.kept_in(tmp_path / "page.md") == figures

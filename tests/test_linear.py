@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attnbuild import linear
-from attnbuild.linear import Linear
+from attnbuild.linear import Linear, packed
 from attnbuild.measure.flops import count_flops
 from attnbuild.rnn import gru_step, lstm_step
 
@@ -25,6 +25,7 @@ def onednn(worth_it: int = 0):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(linear, "_onednn_is_faster", lambda: True)
         patch.setattr(linear, "_WORTH_IT", worth_it)
+        patch.setattr(linear, "_WORTH_IT_PACKED", worth_it)
         yield
 
 
@@ -128,3 +129,41 @@ def test_steps_of_recurrent_cells_are_those_of_pytorch(cell):
     torch.testing.assert_close(ours, theirs)
     gradients = [torch.autograd.grad(sum((one**2).sum() for one in found), leaves) for found in (ours, theirs)]
     torch.testing.assert_close(*gradients)
+
+
+@settings(deadline=None)
+@given(
+    rows=st.integers(1, 70),
+    inputs=st.integers(1, 40),
+    outputs=st.integers(1, 40),
+    bias=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_packed_weights_give_the_same(rows, inputs, outputs, bias, seed):
+    torch.manual_seed(seed)
+    layer, states = Linear(inputs, outputs, bias=bias), torch.randn(1, rows, inputs)
+    with onednn(), torch.inference_mode(), packed(layer):
+        found = layer(states)
+    torch.testing.assert_close(found, right(layer, states).float(), atol=1e-5, rtol=1e-5)
+
+
+def test_weights_are_packed_for_a_while():
+    layer, states = Linear(64, 32), torch.randn(5, 64)
+    saved = layer.state_dict()
+    with onednn(worth_it=5 * 64 * 32):
+        with torch.no_grad(), packed(layer):
+            assert uses_onednn(lambda: layer(states))
+            assert not uses_onednn(lambda: layer(states[:1]))
+            assert layer.state_dict().keys() == saved.keys()
+            with torch.enable_grad():
+                assert layer(states).requires_grad
+        with torch.no_grad():
+            layer.weight.zero_()
+            layer.bias.zero_()
+            assert not layer(states).any()
+
+
+def test_nothing_is_packed_where_it_is_no_faster():
+    double = Linear(4, 4).double()
+    with onednn(), torch.no_grad(), packed(double):
+        assert not uses_onednn(lambda: double(torch.randn(9, 4, dtype=torch.double)))

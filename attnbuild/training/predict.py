@@ -20,6 +20,7 @@ from attnbuild.data.readers.columns import Columns
 from attnbuild.data.readers.files import LONGEST_LINE, Root, find_picture
 from attnbuild.data.readers.formats import read_table
 from attnbuild.errors import DataError
+from attnbuild.linear import packed
 from attnbuild.printable import in_one_line, printable
 from attnbuild.training.changes import changed
 from attnbuild.training.checkpoint import Loaded, load
@@ -68,7 +69,7 @@ def predict_run(run: Path, input: str, output: str, changes: dict[str, Any], exp
     inputs = inputs if explain is None else list(inputs)
     count = 0
     memory = out_of_memory_told(lambda: _to_lower(loaded.config))
-    with memory, _writer(output) as file, torch.inference_mode():
+    with memory, _writer(output) as file, torch.inference_mode(), packed(model):
         write = _FORMATS.get(Path(output).suffix, _Lines)(file)
         for prediction in task.predict(model, inputs, search):
             write(prediction)
