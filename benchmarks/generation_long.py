@@ -7,13 +7,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from runs import config_of
+from runs import model_of
 from torch import Tensor
 
 from attnbuild.attention.state import State
-from attnbuild.inputs import Ends, TextInput
 from attnbuild.measure.memory import measure_memory
-from attnbuild.model import EncoderDecoder, build_model
 
 __all__ = ["DECODERS", "growth"]
 
@@ -29,7 +27,7 @@ def growth(attention: str, lengths: Sequence[int]) -> dict[int, tuple[int, int]]
     """Length of the output -> bytes of the state, and peak bytes of the step after it."""
     words = [*MODEL, f"decoder/self_attention={attention}"]
     words += ["decoder.self_attention.window=128"] if attention == "window" else []
-    model = _model(words)
+    model = model_of(words, VOCABULARY).eval()
     state = model.start(torch.randint(4, VOCABULARY, (1, SOURCE)))
     found = {}
     for length in range(1, max(lengths) + 1):
@@ -39,12 +37,6 @@ def growth(attention: str, lengths: Sequence[int]) -> dict[int, tuple[int, int]]
             held = sum(tensor.numel() * tensor.element_size() for tensor in _tensors(state))
             found[length] = (held, measure_memory(lambda: model.generator.step(token, state)).peak)  # noqa: B023
     return found
-
-
-def _model(words: Sequence[str]) -> EncoderDecoder:
-    config = config_of(words)
-    torch.manual_seed(1)
-    return build_model(config, Ends(TextInput(VOCABULARY, 0), VOCABULARY, "text", True)).eval()
 
 
 def _tensors(state: State) -> Iterator[Tensor]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-__all__ = ["Run", "config_of", "data_root", "mean_of", "spread_of", "train"]
+__all__ = ["Run", "config_of", "data_root", "mean_of", "model_of", "spread_of", "train"]
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,17 @@ def config_of(words: Sequence[str]) -> dict[str, Any]:
     with open_loader() as loader:
         composed = compose(loader, check_names(loader, list(words)))
         return resolve(composed, composed.hydra.runtime.choices)
+
+
+def model_of(words: Sequence[str], vocabulary: int) -> Any:
+    """The model of these words, fresh, from texts to texts with so many tokens on both sides."""
+    import torch
+
+    from attnbuild.inputs import Ends, TextInput
+    from attnbuild.model import build_model
+
+    torch.manual_seed(1)
+    return build_model(config_of(words), Ends(TextInput(vocabulary, 0), vocabulary, "text", True))
 
 
 def data_root() -> Path:

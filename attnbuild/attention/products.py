@@ -10,7 +10,7 @@ from torch import Tensor
 
 from attnbuild.linear import linear
 
-__all__ = ["by_head", "mixed", "rated", "scored"]
+__all__ = ["by_head", "mixed", "per_head", "rated", "scored"]
 
 
 def by_head(states: Tensor, matrices: Tensor) -> Tensor:
@@ -21,6 +21,15 @@ def by_head(states: Tensor, matrices: Tensor) -> Tensor:
     if len(matrices) == 1:
         return linear(states, matrices[0].t())
     return torch.einsum("bhnd,hde->bhne", states, matrices)
+
+
+def per_head(states: Tensor, heads: int) -> Tensor:
+    """Those of the key and value heads for the query heads that share them: (B, K, ...) -> (B, H, ...).
+
+    Where none share, they are given as they are: ``repeat_interleave`` would copy them.
+    """
+    shared = heads // states.shape[1]
+    return states if shared == 1 else states.repeat_interleave(shared, dim=1)
 
 
 def rated(query: Tensor, key: Tensor) -> Tensor:

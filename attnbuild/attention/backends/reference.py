@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from attnbuild.attention.backends.base import Answer, Call, Need
-from attnbuild.attention.products import mixed
+from attnbuild.attention.products import mixed, per_head
 
 __all__ = ["refusal", "run"]
 
@@ -18,8 +18,7 @@ def refusal(need: Need) -> str | None:
 
 def run(call: Call) -> Answer:
     """Attention by its definition; the weights are those before dropout."""
-    groups = call.query.shape[1] // call.key.shape[1]
-    key, value = call.key.repeat_interleave(groups, dim=1), call.value.repeat_interleave(groups, dim=1)
+    key, value = (per_head(states, call.query.shape[1]) for states in (call.key, call.value))
     scores = call.parts.score.rate(call.query, key)
     bias = call.bias()
     if bias is not None:

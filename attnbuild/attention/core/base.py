@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from attnbuild.attention.capabilities import Capabilities
 from attnbuild.attention.choice import Choice
 from attnbuild.attention.parts import CorePlace
-from attnbuild.attention.products import mixed
+from attnbuild.attention.products import mixed, per_head
 from attnbuild.attention.state import State
 from attnbuild.memory import Memory
 
@@ -72,7 +72,7 @@ class Core(nn.Module):
 
     def mix(self, weights: Tensor, value: Tensor) -> Tensor:
         """The values that returned weights stand for: (B, H, N, S), the value as attended to -> (B, H, N, Dv)."""
-        return mixed(weights, value.repeat_interleave(weights.shape[1] // value.shape[1], dim=1))
+        return mixed(weights, per_head(value, weights.shape[1]))
 
     def attend(
         self,

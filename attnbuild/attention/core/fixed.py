@@ -6,6 +6,7 @@ from torch import Tensor
 
 from attnbuild.attention.capabilities import Capabilities
 from attnbuild.attention.core.base import Attended, Core
+from attnbuild.attention.products import per_head
 from attnbuild.attention.state import MemoryState, State
 from attnbuild.memory import Memory
 from attnbuild.registry import register
@@ -38,8 +39,7 @@ class Fixed(Core):
         key_padding_mask: Tensor | None,
         need_weights: bool = False,
     ) -> Attended:
-        groups = query.shape[1] // value.shape[1]
-        value = value.repeat_interleave(groups, dim=1)
+        value = per_head(value, query.shape[1])
         return Attended(value.expand(-1, -1, query.shape[2], -1))
 
     def remember(self, key: Tensor, value: Tensor, key_padding_mask: Tensor | None) -> MemoryState:

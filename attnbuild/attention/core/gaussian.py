@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from attnbuild.attention.core.base import Attended, Core
 from attnbuild.attention.parts import CorePlace
 from attnbuild.attention.precision import full_precision
-from attnbuild.attention.products import by_head, mixed
+from attnbuild.attention.products import by_head, mixed, per_head
 from attnbuild.attention.state import State, per_row, per_sentence
 from attnbuild.registry import register
 
@@ -124,7 +124,7 @@ class Gaussian(Core):
         self, query: Tensor, value: Tensor, last: Tensor, allowed: Tensor | None, need_weights: bool
     ) -> Attended:
         """``last``: the last visible position of each query, broadcastable to (B, H, N, 1); -1 = none is."""
-        value = value.repeat_interleave(query.shape[1] // value.shape[1], dim=1)
+        value = per_head(value, query.shape[1])
         # In fp32 at least, the products too: bf16 cannot count positions, and a step of a share is many of them.
         precision = torch.promote_types(query.dtype, torch.float32)
         with full_precision(query):

@@ -15,7 +15,7 @@ from attnbuild.attention.capabilities import Capabilities
 from attnbuild.attention.choice import Choice
 from attnbuild.attention.core.base import Attended, Core
 from attnbuild.attention.parts import CorePlace
-from attnbuild.attention.products import mixed
+from attnbuild.attention.products import mixed, per_head
 from attnbuild.attention.state import CacheState, MemoryState, State, per_row
 from attnbuild.registry import register
 
@@ -160,7 +160,7 @@ class Hard(Core):
         assert self.place.parts is not None
         call = Call(
             query=self.position.rotate(self.score.query(query), now),
-            key=keys.key.repeat_interleave(query.shape[1] // keys.key.shape[1], dim=1),
+            key=per_head(keys.key, query.shape[1]),
             value=keys.value,
             query_positions=now,
             key_positions=at,
@@ -200,7 +200,7 @@ class Hard(Core):
             if expected is not None:
                 weights = torch.where(soft[:, None, :, None], distribution, weights)
         weights = weights.masked_fill(~allowed, 0.0).to(value.dtype)
-        values = mixed(weights, value.repeat_interleave(weights.shape[1] // value.shape[1], dim=1))
+        values = mixed(weights, per_head(value, weights.shape[1]))
         return Attended(values, weights if need_weights else None, choice)
 
     def draw(self, log_prob: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from attnbuild.attention.capabilities import Capabilities
 from attnbuild.attention.core.base import Attended, Core
 from attnbuild.attention.parts import CorePlace
 from attnbuild.attention.positions.rope import RoPE
+from attnbuild.attention.products import per_head
 from attnbuild.attention.state import State, per_row, per_sentence
 from attnbuild.attention.weightings.softmax import Softmax
 from attnbuild.errors import ConfigError
@@ -206,7 +207,7 @@ class Latent(Core):
     def _up(self, projection: nn.Linear, latent: Tensor) -> Tensor:
         """Keys or values of every query head: (B, 1, S, rank) -> (B, H, S, width)."""
         heads = projection(latent.squeeze(1)).unflatten(-1, (self.place.kv_heads, -1)).transpose(1, 2)
-        return heads.repeat_interleave(self.place.heads // self.place.kv_heads, dim=1)
+        return per_head(heads, self.place.heads)
 
     def _matrix(self, projection: nn.Linear) -> Tensor:
         """The matrix of every query head, (H, width, rank)."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from attnbuild.attention.capabilities import Capabilities
 from attnbuild.attention.core.base import Attended, Core
 from attnbuild.attention.parts import CorePlace
+from attnbuild.attention.products import per_head
 from attnbuild.attention.state import MemoryState, State
 from attnbuild.linear import Linear
 from attnbuild.registry import register
@@ -126,8 +127,7 @@ class Linformer(Core):
                     query, state.key, state.value, dropout_p=dropout, scale=self.scale, enable_gqa=grouped
                 )
             )
-        groups = self.place.heads // self.place.kv_heads
-        key, value = (tensor.repeat_interleave(groups, dim=1) for tensor in (state.key, state.value))
+        key, value = (per_head(tensor, self.place.heads) for tensor in (state.key, state.value))
         scores = query @ key.transpose(-2, -1) * self.scale
         precision = torch.promote_types(scores.dtype, torch.float32)
         weights = scores.to(precision).softmax(dim=-1).to(value.dtype)

@@ -13,7 +13,7 @@ from torch import Tensor
 from attnbuild.attention.core.base import Attended, Core
 from attnbuild.attention.parts import CorePlace
 from attnbuild.attention.patterns.window import Window
-from attnbuild.attention.products import mixed
+from attnbuild.attention.products import mixed, per_head
 from attnbuild.attention.state import MemoryState, State
 
 __all__ = ["Local"]
@@ -95,8 +95,7 @@ class Local(Core):
         need_weights: bool,
     ) -> Attended:
         """Raw queries at their positions against transformed keys."""
-        groups = query.shape[1] // key.shape[1]
-        key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
+        key, value = (per_head(states, query.shape[1]) for states in (key, value))
         scores = self.score.rate(self.score.query(query), key)
         # In fp32 at least: half precision loses weights, and cannot count positions.
         scores = scores.to(torch.promote_types(scores.dtype, torch.float32))

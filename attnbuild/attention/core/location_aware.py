@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from attnbuild.attention.capabilities import Capabilities
 from attnbuild.attention.core.base import Attended, Core
 from attnbuild.attention.parts import CorePlace
-from attnbuild.attention.products import by_head, mixed, scored
+from attnbuild.attention.products import by_head, mixed, per_head, scored
 from attnbuild.attention.state import MemoryState, State, per_row
 from attnbuild.errors import ConfigError
 from attnbuild.registry import register
@@ -130,7 +130,7 @@ class LocationAware(Core):
         allowed = None if mask is None else ~mask[:, None, None, :]
         weights = self.weighting(scores.to(torch.promote_types(scores.dtype, torch.float32)), allowed)
         weights = weights.to(state.value.dtype)
-        value = state.value.repeat_interleave(heads // state.value.shape[1], dim=1)
+        value = per_head(state.value, heads)
         values = mixed(F.dropout(weights, self.dropout, self.training), value)
         previous = weights.transpose(1, 2).flatten(0, 1)
         return Attended(values, weights if need_weights else None), replace(state, previous=previous)
@@ -142,7 +142,7 @@ class LocationAware(Core):
 
     def _rate(self, query: Tensor, key: Tensor, location: Tensor) -> Tensor:
         """(B, H, beams, Dq), (B, K, S, hidden), (B, H, beams, S, hidden) -> (B, H, beams, S)."""
-        key = key.repeat_interleave(query.shape[1] // key.shape[1], dim=1)
+        key = per_head(key, query.shape[1])
         asked = by_head(query, self.query_weight) + self.bias
         hidden = torch.tanh(asked.unsqueeze(3) + key.unsqueeze(2) + location)
         return scored(hidden, self.vector) * self.sharpening

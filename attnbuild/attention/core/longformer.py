@@ -20,6 +20,7 @@ from attnbuild.attention.patterns.full import Full
 from attnbuild.attention.patterns.pieces import Band, Columns, Piece
 from attnbuild.attention.place import HeadPlace
 from attnbuild.attention.positions.none import NoPosition
+from attnbuild.attention.products import per_head
 from attnbuild.attention.scores.scaled_dot import ScaledDot
 from attnbuild.attention.weightings.softmax import Softmax
 from attnbuild.linear import Linear
@@ -129,9 +130,8 @@ class Longformer(Core):
 
     def mix(self, weights: Tensor, value: Tensor) -> Tensor:
         states, count = value.squeeze(1), min(self.global_tokens, weights.shape[2])
-        shared = self.place.heads // self.place.kv_heads
         local, wide = (
-            self._split(part(states)).repeat_interleave(shared, dim=1) for part in (self.value, self.global_value)
+            per_head(self._split(part(states)), self.place.heads) for part in (self.value, self.global_value)
         )
         return torch.cat([weights[:, :, :count] @ wide, weights[:, :, count:] @ local], dim=2)
 

@@ -15,6 +15,7 @@ from attnbuild.attention.capabilities import Capabilities
 from attnbuild.attention.core.base import Attended, Core
 from attnbuild.attention.parts import CorePlace
 from attnbuild.attention.precision import full_precision
+from attnbuild.attention.products import per_head
 from attnbuild.errors import ConfigError
 from attnbuild.registry import register
 
@@ -144,8 +145,7 @@ class Nystromformer(Core):
         need_weights: bool = False,
     ) -> Attended:
         segments = _Segments.of(query, key_padding_mask, self.landmarks)
-        groups = query.shape[1] // key.shape[1]
-        queries, keys = segments.mean(query), segments.mean(key).repeat_interleave(groups, dim=1)
+        queries, keys = segments.mean(query), per_head(segments.mean(key), query.shape[1])
         inverse = self._inverse(queries, keys, segments)
         if need_weights:
             weights = self._weights(query, key, queries, keys, inverse, segments, key_padding_mask)
@@ -155,7 +155,7 @@ class Nystromformer(Core):
         with full_precision(query):
             mixed = inverse @ pooled.to(inverse.dtype)
         if not segments.plain or segments.count == query.shape[2]:
-            exact = segments.mean(value).repeat_interleave(groups, dim=1)
+            exact = per_head(segments.mean(value), query.shape[1])
             mixed = torch.where(segments.few.view(-1, 1, 1, 1), exact, mixed)
         values = sdpa.attend(
             query,
@@ -198,11 +198,11 @@ class Nystromformer(Core):
         key_padding_mask: Tensor | None,
     ) -> Tensor:
         """The three factors multiplied, and the convolution as a band: (B, H, N, N)."""
-        length, groups = query.shape[2], query.shape[1] // key.shape[1]
+        length = query.shape[2]
         real = torch.ones(query.shape[0], length, dtype=torch.bool, device=query.device)
         if key_padding_mask is not None:
             real = ~key_padding_mask
-        key = key.repeat_interleave(groups, dim=1).to(queries.dtype)
+        key = per_head(key, query.shape[1]).to(queries.dtype)
         from_queries = self._softmax(query.to(keys.dtype) @ keys.transpose(-2, -1), segments.sizes > 0)
         to_keys = inverse @ self._softmax(queries @ key.transpose(-2, -1), real)
         to_keys = torch.where(segments.few.view(-1, 1, 1, 1), segments.matrix(to_keys.dtype), to_keys)

@@ -19,6 +19,7 @@ from attnbuild.attention.kernelised.kernel_sums import largest_exponents, read, 
 from attnbuild.attention.kernelised.prefix_sums import attend_causally
 from attnbuild.attention.parts import CorePlace
 from attnbuild.attention.precision import finest_dtype, full_precision, sum_dtype
+from attnbuild.attention.products import per_head
 from attnbuild.attention.state import State, per_row, per_sentence
 from attnbuild.errors import ConfigError
 
@@ -147,7 +148,7 @@ class Kernelised(Core):
             shift = largest_exponents(phi, key, key_padding_mask) if phi.shifted else None
             of_query = self._plain(phi, query.to(dtype), shift, is_query=True)
             of_key = self._plain(phi, key.to(dtype), shift, is_query=False)
-            of_key = of_key.repeat_interleave(query.shape[1] // key.shape[1], dim=1)
+            of_key = per_head(of_key, query.shape[1])
             products = of_query @ of_key.transpose(-1, -2)
             if key_padding_mask is not None:
                 products = products.masked_fill(key_padding_mask[:, None, None, :], 0)
@@ -161,5 +162,5 @@ class Kernelised(Core):
         """(B, H or K, N, D), (B, K, F) -> (B, H or K, N, F)."""
         positions = torch.arange(states.shape[2], device=states.device) if phi.positional else None
         if shift is not None:
-            shift = shift.repeat_interleave(states.shape[1] // shift.shape[1], dim=1)
+            shift = per_head(shift, states.shape[1])
         return phi.plain(states, positions, shift, is_query)
