@@ -32,6 +32,7 @@ from racing import ask, start
 
 from attnbuild.measure.record import machine, versions
 from attnbuild.training.checkpoint import load
+from attnbuild.training.run import RunFolder
 
 PAGE = Path(__file__).parent / "results" / "generation.md"
 #: (beam, sentences at a time); few sentences are enough where they go one by one.
@@ -68,6 +69,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser.parse_args(argv)
     results: dict[str, dict[str, Result]] = {}
     left_out: dict[str, str] = {}
+    trained = [trained_as(RunFolder.open(run)) for run in options.runs]
     for run in options.runs:
         with tempfile.TemporaryDirectory() as folder:
             race(run, options.rounds, options.sentences, Path(folder), results, left_out)
@@ -76,6 +78,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "rows": [*rows(results), *rows_of_long(remembered)],
         "speeds": {case: {name: result.speeds for name, result in found.items()} for case, found in results.items()},
         "left_out": left_out,
+        "trained": trained,
         "sentences": options.sentences,
         "rounds": options.rounds,
         "machine": machine(),
@@ -170,6 +173,13 @@ def test_sentences(task: Any, count: int) -> tuple[list[Tokens], list[str]]:
     return [row.tolist() for row in corpus.rows(indices)[0]], list(corpus.texts(indices)[1])
 
 
+def trained_as(run: RunFolder) -> str:
+    """How a run came about."""
+    return (
+        f"{run.read_summary()['wall_seconds'] / 60:.0f} minutes of `attnbuild train {' '.join(run.read_overrides())}`"
+    )
+
+
 def rows(results: dict[str, dict[str, Result]]) -> list[dict[str, Any]]:
     """Speeds of all, and how many times as fast as each peer we are."""
     found = []
@@ -216,7 +226,8 @@ def page(results: dict[str, dict[str, Result]], record: dict[str, Any]) -> list[
             bleu = "" if name in SLOW else f"{result.bleu:.1f}"  # of too few sentences to stand beside the others
             spread = f"{result.speed:.1f} ({min(result.speeds):.1f} to {max(result.speeds):.1f})"
             lines.append(f"| {case} | {name} | {spread} | {ratio} | {bleu} | {result.same:.0%} |")
-    return [*lines, "", *(f"- left out: {what}: {why}" for what, why in record["left_out"].items())]
+    left_out = [f"- left out: {what}: {why}" for what, why in record["left_out"].items()]
+    return [*lines, "", *left_out, *(f"- weights: {how}" for how in record["trained"])]
 
 
 def page_of_long(remembered: dict[str, dict[int, tuple[int, int]]]) -> list[str]:

@@ -58,6 +58,10 @@ def padded(sources: Sequence[Tokens], numbers: Sequence[int]) -> Tensor:
     return pad_rows([np.array(sources[number], np.int32) for number in numbers], begin=False)
 
 
+def device_of(model: nn.Module) -> torch.device:
+    return next(model.parameters()).device
+
+
 class Ours(Entrant):
     """attnbuild's own searches."""
 
@@ -74,7 +78,8 @@ class Ours(Entrant):
         outputs: list[Tokens] = [[]] * len(sources)
         with torch.inference_mode(), packed(self.model):  # as `attnbuild predict` does
             for numbers in batches(sources, rows):
-                found = search(self.model.generator, self.model.encode(padded(sources, numbers)))
+                ids = padded(sources, numbers).to(device_of(self.model))
+                found = search(self.model.generator, self.model.encode(ids))
                 for number, hypotheses in zip(numbers, found.tokens, strict=True):
                     outputs[number] = hypotheses[0]
         return outputs
@@ -92,7 +97,7 @@ class Transformers(Entrant):
         outputs: list[Tokens] = [[]] * len(sources)
         with torch.inference_mode():
             for numbers in batches(sources, rows):
-                ids = padded(sources, numbers)
+                ids = padded(sources, numbers).to(device_of(self.model))
                 found = self.model.generate(
                     input_ids=ids,
                     attention_mask=(ids != PAD).long(),

@@ -29,7 +29,7 @@ import torch
 from racing import ask, start
 from runs import config_of
 from torch import Tensor
-from training_peers import DROPOUT, PEERS, RNN_PEERS, SMOOTHING, Peer
+from training_peers import DROPOUT, PEERS, RNN_PEERS, SMOOTHING, Peer, Shape
 from turns import ENDLESS, Parts, Turns, serve_training
 
 from attnbuild.data.batching import Batch
@@ -223,7 +223,7 @@ def serve_peer(peer: type[Peer], words: Sequence[str], together: bool, line: Con
     task: Any = build_task(config_of([word for word in words if "turns" not in word]))
     task.prepare(("train",))
     torch.manual_seed(1)
-    model = peer(task.source_side.outputs).train()
+    model = peer(task.source_side.outputs, Shape()).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.98), fused=True)
     line.send("ready")
     while (told := line.recv()) is not None:

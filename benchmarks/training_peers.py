@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -18,10 +19,20 @@ from torch import Tensor, nn
 from attnbuild.data.tokenizers.vocabulary import BOS, PAD
 from attnbuild.embedding import sinusoids
 
-__all__ = ["DROPOUT", "PEERS", "RNN_PEERS", "SMOOTHING", "Peer"]
+__all__ = ["DROPOUT", "PEERS", "RNN_PEERS", "SMOOTHING", "Marian", "Peer", "Shape", "Torch"]
 
-DIM, FEEDFORWARD, LAYERS, HEADS, DROPOUT, SMOOTHING = 256, 1024, 3, 4, 0.1, 0.1
+DROPOUT, SMOOTHING = 0.1, 0.1
 LONGEST = 512
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Of a model; recurrent ones have one layer of ``dim``."""
+
+    dim: int = 256
+    feedforward: int = 1024
+    layers: int = 3
+    heads: int = 4
 
 
 class Peer(nn.Module):
@@ -29,11 +40,12 @@ class Peer(nn.Module):
 
     Args:
         vocabulary: number of tokens, of source and target alike.
+        shape: of the model.
     """
 
     name: ClassVar[str]
 
-    def __init__(self, vocabulary: int) -> None:
+    def __init__(self, vocabulary: int, shape: Shape) -> None:
         super().__init__()
 
     @abstractmethod
@@ -57,18 +69,22 @@ class Marian(Peer):
 
     name = "transformers MarianMT"
 
-    def __init__(self, vocabulary: int) -> None:
-        super().__init__(vocabulary)
+    def __init__(self, vocabulary: int, shape: Shape) -> None:
+        super().__init__(vocabulary, shape)
         from transformers import MarianConfig, MarianMTModel
 
         sizes = {
             f"{part}_{what}": value
             for part in ("encoder", "decoder")
-            for what, value in (("layers", LAYERS), ("attention_heads", HEADS), ("ffn_dim", FEEDFORWARD))
+            for what, value in (
+                ("layers", shape.layers),
+                ("attention_heads", shape.heads),
+                ("ffn_dim", shape.feedforward),
+            )
         }
         config = MarianConfig(
             vocab_size=vocabulary,
-            d_model=DIM,
+            d_model=shape.dim,
             **sizes,
             decoder_start_token_id=BOS,
             dropout=DROPOUT,
@@ -91,15 +107,16 @@ class Marian(Peer):
 
 
 class _Embedding(nn.Module):
-    def __init__(self, vocabulary: int) -> None:
+    def __init__(self, vocabulary: int, dim: int) -> None:
         super().__init__()
-        self.tokens = nn.Embedding(vocabulary, DIM, padding_idx=PAD)
-        nn.init.normal_(self.tokens.weight, std=DIM**-0.5)
+        self.tokens = nn.Embedding(vocabulary, dim, padding_idx=PAD)
+        nn.init.normal_(self.tokens.weight, std=dim**-0.5)
         self.dropout = nn.Dropout(DROPOUT)
-        self.register_buffer("positions", sinusoids(torch.arange(LONGEST), DIM))
+        self.register_buffer("positions", sinusoids(torch.arange(LONGEST), dim))
 
     def forward(self, tokens: Tensor) -> Tensor:
-        embedded: Tensor = self.dropout(self.tokens(tokens) * math.sqrt(DIM) + self.positions[: tokens.shape[1]])
+        scale = math.sqrt(self.tokens.embedding_dim)
+        embedded: Tensor = self.dropout(self.tokens(tokens) * scale + self.positions[: tokens.shape[1]])
         return embedded
 
 
@@ -108,14 +125,16 @@ class Torch(Peer):
 
     name = "torch.nn.Transformer"
 
-    def __init__(self, vocabulary: int) -> None:
-        super().__init__(vocabulary)
-        self.embedding = _Embedding(vocabulary)
-        self.model = nn.Transformer(DIM, HEADS, LAYERS, LAYERS, FEEDFORWARD, DROPOUT, batch_first=True)
+    def __init__(self, vocabulary: int, shape: Shape) -> None:
+        super().__init__(vocabulary, shape)
+        self.embedding = _Embedding(vocabulary, shape.dim)
+        self.model = nn.Transformer(
+            shape.dim, shape.heads, shape.layers, shape.layers, shape.feedforward, DROPOUT, batch_first=True
+        )
 
     def logits(self, source: Tensor, target: Tensor) -> Tensor:
         padding = source == PAD
-        causal = torch.ones(target.shape[1], target.shape[1], dtype=torch.bool).triu(1)
+        causal = torch.ones(target.shape[1], target.shape[1], dtype=torch.bool, device=target.device).triu(1)
         states = self.model(
             self.embedding(source),
             self.embedding(target),
@@ -132,20 +151,25 @@ class JoeyNMT(Peer):
 
     name = "JoeyNMT"
 
-    def __init__(self, vocabulary: int) -> None:
-        super().__init__(vocabulary)
+    def __init__(self, vocabulary: int, shape: Shape) -> None:
+        super().__init__(vocabulary, shape)
         from joeynmt.decoders import TransformerDecoder
         from joeynmt.embeddings import Embeddings
         from joeynmt.encoders import TransformerEncoder
 
-        shape = {
-            **{"hidden_size": DIM, "ff_size": FEEDFORWARD, "num_layers": LAYERS, "num_heads": HEADS},
+        options = {
+            **{
+                "hidden_size": shape.dim,
+                "ff_size": shape.feedforward,
+                "num_layers": shape.layers,
+                "num_heads": shape.heads,
+            },
             **{"dropout": DROPOUT, "emb_dropout": DROPOUT, "layer_norm": "post"},
         }
-        self.embedding = Embeddings(DIM, scale=True, vocab_size=vocabulary, padding_idx=PAD)
-        nn.init.normal_(self.embedding.lut.weight, std=DIM**-0.5)
-        self.encoder = TransformerEncoder(**shape)
-        self.decoder = TransformerDecoder(**shape, vocab_size=vocabulary)
+        self.embedding = Embeddings(shape.dim, scale=True, vocab_size=vocabulary, padding_idx=PAD)
+        nn.init.normal_(self.embedding.lut.weight, std=shape.dim**-0.5)
+        self.encoder = TransformerEncoder(**options)
+        self.decoder = TransformerDecoder(**options, vocab_size=vocabulary)
         self.decoder.output_layer.weight = self.embedding.lut.weight
 
     def logits(self, source: Tensor, target: Tensor) -> Tensor:
@@ -168,17 +192,23 @@ class XTransformers(Peer):
 
     name = "x-transformers"
 
-    def __init__(self, vocabulary: int) -> None:
-        super().__init__(vocabulary)
+    def __init__(self, vocabulary: int, shape: Shape) -> None:
+        super().__init__(vocabulary, shape)
         from x_transformers import Decoder, Encoder, TransformerWrapper
 
-        shape = {
-            **{"dim": DIM, "depth": LAYERS, "heads": HEADS, "attn_dim_head": DIM // HEADS, "attn_flash": True},
-            **{"attn_dropout": DROPOUT, "ff_dropout": DROPOUT, "ff_mult": FEEDFORWARD // DIM},
+        options = {
+            **{
+                "dim": shape.dim,
+                "depth": shape.layers,
+                "heads": shape.heads,
+                "attn_dim_head": shape.dim // shape.heads,
+                "attn_flash": True,
+            },
+            **{"attn_dropout": DROPOUT, "ff_dropout": DROPOUT, "ff_mult": shape.feedforward // shape.dim},
         }
         both = {"num_tokens": vocabulary, "max_seq_len": LONGEST, "emb_dropout": DROPOUT}
-        self.encoder = TransformerWrapper(**both, attn_layers=Encoder(**shape))
-        self.decoder = TransformerWrapper(**both, tie_embedding=True, attn_layers=Decoder(**shape, cross_attend=True))
+        self.encoder = TransformerWrapper(**both, attn_layers=Encoder(**options))
+        self.decoder = TransformerWrapper(**both, tie_embedding=True, attn_layers=Decoder(**options, cross_attend=True))
         self.encoder.token_emb = self.decoder.token_emb
 
     def logits(self, source: Tensor, target: Tensor) -> Tensor:
@@ -193,21 +223,21 @@ class JoeyRNN(Peer):
 
     name = "JoeyNMT"
 
-    def __init__(self, vocabulary: int) -> None:
-        super().__init__(vocabulary)
+    def __init__(self, vocabulary: int, shape: Shape) -> None:
+        super().__init__(vocabulary, shape)
         from joeynmt.decoders import RecurrentDecoder
         from joeynmt.embeddings import Embeddings
         from joeynmt.encoders import RecurrentEncoder
 
-        shape = {
-            **{"rnn_type": "lstm", "hidden_size": DIM, "emb_size": DIM, "num_layers": 1},
+        options = {
+            **{"rnn_type": "lstm", "hidden_size": shape.dim, "emb_size": shape.dim, "num_layers": 1},
             **{"dropout": DROPOUT, "emb_dropout": DROPOUT},
         }
-        self.embedding = Embeddings(DIM, vocab_size=vocabulary, padding_idx=PAD)
-        nn.init.normal_(self.embedding.lut.weight, std=DIM**-0.5)
-        self.encoder = RecurrentEncoder(**{**shape, "hidden_size": DIM // 2})
+        self.embedding = Embeddings(shape.dim, vocab_size=vocabulary, padding_idx=PAD)
+        nn.init.normal_(self.embedding.lut.weight, std=shape.dim**-0.5)
+        self.encoder = RecurrentEncoder(**{**options, "hidden_size": shape.dim // 2})
         self.decoder = RecurrentDecoder(
-            **shape,
+            **options,
             encoder=self.encoder,
             attention="luong",
             vocab_size=vocabulary,

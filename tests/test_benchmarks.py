@@ -152,3 +152,17 @@ def test_page_of_attention_quality_shows_what_was_measured(monkeypatch: pytest.M
     assert "| none | 11.0 ± 1.0 | 2.00 | 2.00 M | 1000 |" in (tmp_path / "page.md").read_text(encoding="utf-8")
     assert (tmp_path / "page.png").exists()
     assert pages.Figures.kept_in(tmp_path / "page.md") == figures
+
+
+def test_training_of_the_gpu_benchmark_runs_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    gpu = importlib.import_module("gpu")
+    for name, value in {"DIM": 32, "FEEDFORWARD": 64, "LAYERS": 1, "HEADS": 2, "SQUARE": 64, "ROUNDS": 2}.items():
+        monkeypatch.setattr(gpu, name, value)
+    words = ["model.dim=32", "encoder.norm=post", "decoder.norm=post", "attention.heads=2", "batch.tokens=256"]
+    found = gpu.training(config_of([*words, "data.train=200", "tokenizer.vocab_size=300"]), torch.device("cpu"))
+    values = {(row["system"], row["metric"]): row["value"] for row in found}
+    assert 0 < values["attnbuild", "utilisation"]
+    speeds = [value for (_, metric), value in values.items() if metric == "target_tokens_per_second"]
+    assert len(speeds) == 3
+    assert min(speeds) > 0
