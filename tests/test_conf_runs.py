@@ -121,7 +121,8 @@ def test_every_choice_trains_a_step(tmp_path: Path, words: list[str]) -> None:
     assert any(f"test/{monitor}" in summary["metrics"] for monitor in ("bleu", "bleu4", "accuracy"))
 
 
-def test_multi30k_trains_a_step(tmp_path: Path, real_data: Path) -> None:
+@pytest.mark.parametrize("experiment", ["multi30k", "multi30k_best"])
+def test_multi30k_trains_a_step(tmp_path: Path, real_data: Path, experiment: str) -> None:
     """On the first lines of the real files."""
     folder = tmp_path / "data" / "multi30k"
     folder.mkdir(parents=True)
@@ -129,7 +130,7 @@ def test_multi30k_trains_a_step(tmp_path: Path, real_data: Path) -> None:
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
         (folder / path.name).write_text("".join(lines[:200]), encoding="utf-8")
     summary = train(
-        tmp_path / "runs", ["experiment=multi30k", f"data.root={folder.parent}", "tokenizer.vocab_size=400"]
+        tmp_path / "runs", [f"experiment={experiment}", f"data.root={folder.parent}", "tokenizer.vocab_size=400"]
     )
     assert summary["status"] == "ok"
 
@@ -189,6 +190,7 @@ def test_every_file_is_covered() -> None:
     covered |= {
         "data/multi30k",
         "experiment/multi30k",
+        "experiment/multi30k_best",
         "data/cldr",
         "task/translation",
         "trainer/cpu",

@@ -21,6 +21,7 @@ from attnbuild.data.batching import Batch, EvalBatches, Examples, TrainBatches, 
 from attnbuild.data.place import DataPlace, TokenizerPlace
 from attnbuild.data.sides.images import ImageSide
 from attnbuild.data.sides.text import PAIR_SEPARATOR, TOKENIZER_FILE, TextSide
+from attnbuild.data.tokenizers.merge_dropout import MergeDropout
 from attnbuild.data.tokenizers.vocabulary import BOS, EOS, PAD, UNK, Vocabulary
 from attnbuild.errors import DataError, Problem
 from attnbuild.generation.base import Search, SearchPlace
@@ -225,7 +226,19 @@ class SupervisedTask(Task):
             world_size=world_size,
             start_step=start_step,
         )
+        self._drop_merges()
         return example_loader(Examples(corpus, self._both(), seed), sampler)
+
+    def _drop_merges(self) -> None:
+        """Let batches of training cut words up at random, as the tokenizer's section says."""
+        for side in self._both():
+            if isinstance(side, TextSide) and self._merge_dropout:
+                longest = self.config["batch"]["max_length"] - 1  # its end token is to come
+                side.merge_dropout = MergeDropout(side.vocabulary, self._merge_dropout, longest)
+
+    @property
+    def _merge_dropout(self) -> float:
+        return self.config["tokenizer"].get("dropout", 0.0)
 
     def eval_loader(self, split: str, *, rank: int, world_size: int) -> DataLoader[Any]:
         corpus = self.corpora[split]
@@ -261,6 +274,8 @@ class SupervisedTask(Task):
     def misfits(self, model: nn.Module) -> list[Problem]:
         assert isinstance(model, EncoderDecoder)
         source, target = np.concatenate([corpus.widths for corpus in self.corpora.values()]).max(axis=0).tolist()
+        if self._merge_dropout:  # which makes rows longer, up to this
+            source, target = (max(longest, self.config["batch"]["max_length"]) for longest in (source, target))
         problems = []
         if self.reads == "image":  # all have the same number of cells
             images = self.corpora["train"]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
-from attnbuild.data.sides.text import TextSide, pad_rows
+from attnbuild.data.sides.text import TextSide
 from attnbuild.data.tokenizers.vocabulary import EOS
 
 __all__ = ["CaptionsSide"]
@@ -32,7 +32,7 @@ class CaptionsSide(TextSide):
         return int(np.diff(_ends(stored), prepend=-1).max())
 
     def collate(self, rows: Sequence[np.ndarray], draw: np.random.Generator | None = None) -> Tensor:
-        return pad_rows([_one(row, draw) for row in rows], begin=self.begin)
+        return super().collate([_one(row, draw) for row in rows], draw)
 
 
 def _sentences(value: str | Sequence[str]) -> list[str]:

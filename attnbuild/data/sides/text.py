@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from attnbuild.data.sides.base import Side
+from attnbuild.data.tokenizers.merge_dropout import MergeDropout
 from attnbuild.data.tokenizers.vocabulary import BOS, EOS, PAD, Vocabulary
 from attnbuild.inputs import TextInput
 
@@ -32,6 +33,9 @@ class TextSide(Side):
         begin: whether a row starts with ``BOS``, as what a decoder writes does.
         file: name of the tokenizer's file in run folders and checkpoints.
     """
+
+    #: Cuts the words of a batch otherwise each time, in training; None leaves them as they were encoded.
+    merge_dropout: MergeDropout | None = None
 
     def __init__(self, vocabulary: Vocabulary, *, begin: bool = False, file: str = TOKENIZER_FILE) -> None:
         self.vocabulary, self.begin, self.file = vocabulary, begin, file
@@ -70,6 +74,8 @@ class TextSide(Side):
 
     def collate(self, rows: Sequence[np.ndarray], draw: np.random.Generator | None = None) -> Tensor:
         """(B, N) int64: each row with ``EOS`` after it, padded at the right with ``PAD``."""
+        if draw is not None and self.merge_dropout is not None:
+            rows = [self.merge_dropout(row, draw) for row in rows]
         return pad_rows(rows, begin=self.begin)
 
 

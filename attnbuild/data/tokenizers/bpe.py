@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from annotated_types import Ge
+from annotated_types import Ge, Interval
 from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer, Trainer
@@ -29,6 +29,8 @@ class BytePairEncoding(Trainable):
         min_frequency: how often a pair must occur to become a piece.
         joint: one vocabulary for source and target.
         lowercase: lower-case all text first.
+        dropout: probability of leaving a merge out, anew each time a sentence is trained on; what is learnt
+            from the data, and what is validated or predicted, does not depend on it.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class BytePairEncoding(Trainable):
         min_frequency: Annotated[int, Ge(1)] = 2,
         joint: bool = True,
         lowercase: bool = False,
+        dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.0,
     ) -> None:
         super().__init__(joint, lowercase)
         self.vocab_size = vocab_size
