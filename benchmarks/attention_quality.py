@@ -1,7 +1,7 @@
 """Which attention learns how well, and at what cost: many small runs, results/attention_quality.{md,json,png}.
 
     python benchmarks/attention_quality.py train RUNS [GROUP ...]     # what is missing below the folder RUNS
-    python benchmarks/attention_quality.py speed RUNS [GROUP ...]     # all of a group in turns, an update each
+    python benchmarks/attention_quality.py cost RUNS [GROUP ...]      # speed: all of a group in turns; and memory
     python benchmarks/attention_quality.py write RUNS [GROUP ...]     # the page, from the runs and earlier figures
 
 Every run of a group has the same model but for its attention, the same data and the same number of updates; it
@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from attention_groups import COMMON, GROUPS, LENGTH, ROWS
+from attention_groups import COMMON, GROUPS, LENGTH, ROWS, UNITS
 from attention_quality_page import Figures, write_page
 from joined_news import join_news
 from racing import ask, start
@@ -37,7 +37,7 @@ ROUNDS, WARM_UP = 15, 3
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("action", choices=["train", "speed", "write"])
+    parser.add_argument("action", choices=["train", "cost", "write"])
     parser.add_argument("runs", type=Path)
     parser.add_argument("groups", nargs="*", choices=[[], *GROUPS], default=[])
     parser.add_argument("--at-once", type=int, default=AT_ONCE, help="so many runs side by side")
@@ -51,14 +51,17 @@ def main() -> None:
         train(dict.fromkeys(run for _, _, _, run in jobs), given.at_once)
         return
     figures = Figures.kept_in(PAGE)
-    for group in groups:
-        if given.action == "speed":
-            figures.speeds[group] = race(group, given.runs)
+    if given.action == "cost":
+        for group in groups:
+            runs = {variant: run for _, variant, _, run in all_runs(given.runs, [group], SEEDS[:1])}
+            figures.speeds[group] = race(runs)
+            if "memory" in UNITS[GROUPS[group].metric]:
+                figures.memory[group] = {variant: memory_of(run) for variant, run in runs.items()}
     for group, variant, seed, run in jobs:
         summary = run.summary()
         if summary:
             figures.versions = summary["versions"]
-            figures.runs.setdefault(group, {}).setdefault(variant, {})[str(seed)] = figures_of(group, run, summary)
+            figures.runs.setdefault(group, {}).setdefault(variant, {})[str(seed)] = figures_of(group, summary)
     write_page(figures, PAGE)
 
 
@@ -75,10 +78,9 @@ def all_runs(folder: Path, groups: Iterable[str], seeds: Iterable[int] = SEEDS) 
                 yield name, variant, seed, run
 
 
-def race(group: str, folder: Path) -> dict[str, list[float]]:
+def race(runs: dict[str, Run]) -> dict[str, list[float]]:
     """Target tokens, or examples, per second of each variant: all train as typed and take turns, an update each."""
     os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that start
-    runs = {variant: run for _, variant, _, run in all_runs(folder, [group], SEEDS[:1])}
     speeds: dict[str, list[float]] = {variant: [] for variant in runs}
     with tempfile.TemporaryDirectory() as place:
         words = {variant: (*run.words, *ENDLESS, "trainer.threads=1") for variant, run in runs.items()}
@@ -95,13 +97,13 @@ def race(group: str, folder: Path) -> dict[str, list[float]]:
     return speeds
 
 
-def figures_of(group: str, run: Run, summary: dict[str, Any]) -> dict[str, float]:
+def figures_of(group: str, summary: dict[str, Any]) -> dict[str, float]:
     """What is kept of a run."""
     metrics = summary["metrics"]
     kept = {"loss": metrics["test/loss"], "parameters": summary["parameters"]}
     if GROUPS[group].metric == "bleu":
         return {"bleu": metrics["test/bleu"], "chrf": metrics["test/chrf"], **kept}
-    return {"accuracy": 100 * metrics["test/accuracy"], "memory": memory_of(run), **kept}
+    return {"accuracy": 100 * metrics["test/accuracy"], **kept}
 
 
 def memory_of(run: Run) -> float:

@@ -23,11 +23,13 @@ class Figures:
     Attributes:
         runs: group -> variant -> seed -> metric -> value.
         speeds: group -> variant -> that of each update.
+        memory: group -> variant -> MB, where that is told.
         versions: of the packages that trained last.
     """
 
     runs: dict[str, Any] = field(default_factory=dict)
     speeds: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    memory: dict[str, dict[str, float]] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -40,10 +42,12 @@ class Figures:
         return cls(**kept)
 
     def value(self, group: str, variant: str, metric: str) -> float:
-        """The mean of the seeds; of speed, the median of the updates, not a number before it is measured."""
-        if metric != "speed":
-            return mean_of(self.runs[group][variant], metric)
-        return statistics.median(self.speeds.get(group, {}).get(variant, [float("nan")]))
+        """The mean of the seeds; of speed, the median of the updates. Costs are not a number before they are known."""
+        if metric == "speed":
+            return statistics.median(self.speeds.get(group, {}).get(variant, [math.nan]))
+        if metric == "memory":
+            return self.memory.get(group, {}).get(variant, math.nan)
+        return mean_of(self.runs[group][variant], metric)
 
     def spread(self, group: str, variant: str) -> float:
         """Of the headline: half of the difference between the seeds."""
