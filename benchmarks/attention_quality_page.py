@@ -15,6 +15,9 @@ from runs import mean_of, spread_of
 
 __all__ = ["Figures", "write_page"]
 
+#: Of a label from its point.
+_OFFSET: dict[str, Any] = {"textcoords": "offset points"}
+
 
 @dataclass
 class Figures:
@@ -80,14 +83,14 @@ def rows(figures: Figures) -> Iterator[dict[str, Any]]:
 def page(figures: Figures, path: Path) -> Iterator[str]:
     yield """# Which attention learns how well, and at what cost
 
-Written by `benchmarks/attention_quality.py`. Each figure is the mean of two seeds ± half their difference; a speed is
-the median of updates in which all of a table took turns, on one thread.
+Written by `benchmarks/attention_quality.py`. Each figure is the mean of two seeds ± half their difference; a speed
+is the median of updates in which all of a table took turns, on one thread.
 
-Translation: Multi30k English-German, test_2016_flickr, cased sacreBLEU of greedy outputs; small models (dim 128, BPE
-4k), 800 updates of 2048 tokens, recurrent ones 1600 of 1024: these rank mechanisms early in training, and are far from
-converged. Classification: AG News read byte by byte, four descriptions of one class joined to about 800 bytes; two
-layers of 64, mean pooling, 600 updates of 16 texts; a query sees at most an eighth of the text, or that many features
-or slots."""
+Translation: Multi30k English-German, test_2016_flickr, cased sacreBLEU of greedy outputs; small models (dim 128,
+BPE 4k), 800 updates of 2048 tokens, recurrent ones 1600 of 1024: these rank mechanisms early in training, and are
+far from converged (in Luong's wiring bahdanau and luong_concat are one function). Classification: AG News read byte
+by byte, four descriptions of one class joined to about 800 bytes; two layers of 64, mean pooling, 600 updates of 16
+texts; a query sees at most an eighth of the text, or that many features or slots."""
     for name in GROUPS:
         if name in figures.runs:
             yield from table(figures, name)
@@ -113,24 +116,49 @@ def _head(metric: str, unit: str) -> str:
 
 def _cell(figures: Figures, group: str, variant: str, metric: str) -> str:
     value = figures.value(group, variant, metric)
+    if math.isnan(value):
+        return ""
     if metric == GROUPS[group].metric:
         return f"{value:.1f} ± {figures.spread(group, variant):.1f}"
     return {"loss": f"{value:.2f}", "parameters": f"{value / 1e6:.2f} M"}.get(metric, f"{value:.0f}")
 
 
-def draw(figures: Figures, path: Path) -> None:
+def draw(figures: Figures, path: Path, columns: int = 3) -> None:
     """Quality against cost, one panel a group."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5 * len(figures.runs), 4), layout="constrained")
-    panels = figure.subplots(1, len(figures.runs), squeeze=False)[0]
-    for axes, group in zip(panels, figures.runs, strict=True):
-        units = UNITS[GROUPS[group].metric]
-        for variant in figures.runs[group]:
-            point = tuple(figures.value(group, variant, metric) for metric in ("speed", GROUPS[group].metric))
-            axes.errorbar(*point, yerr=figures.spread(group, variant), fmt="o", color="C0")
-            axes.annotate(variant, point, fontsize=7, xytext=(3, 3), textcoords="offset points")
-        quality = units[GROUPS[group].metric]
-        axes.set(xlabel=f"training speed, {units['speed']}", ylabel=f"test {quality}", title=group)
-        axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=110)
+    lines = -(-len(figures.runs) // columns)
+    figure = Figure(figsize=(6 * columns, 4.5 * lines), layout="constrained")
+    panels = figure.subplots(lines, columns, squeeze=False).flatten()
+    for axes, group in zip(panels, figures.runs, strict=False):
+        draw_group(axes, figures, group)
+    for axes in panels[len(figures.runs) :]:
+        axes.remove()
+    figure.savefig(path, dpi=90)
+
+
+def draw_group(axes: Any, figures: Figures, group: str) -> None:
+    """One point a variant, with the spread of its seeds; what is far below the others, at the lower edge."""
+    units, metric = UNITS[GROUPS[group].metric], GROUPS[group].metric
+    qualities = [figures.value(group, variant, metric) for variant in figures.runs[group]]
+    lowest = lower_edge(qualities)
+    for variant, quality in zip(figures.runs[group], qualities, strict=True):
+        speed = figures.value(group, variant, "speed")
+        if quality < lowest:
+            axes.plot(speed, lowest, "v", color="C0")
+            axes.annotate(f"{variant}: {quality:.1f}", (speed, lowest), fontsize=8, xytext=(4, 4), **_OFFSET)
+        else:
+            axes.errorbar(speed, quality, yerr=figures.spread(group, variant), fmt="o", color="C0")
+            axes.annotate(variant, (speed, quality), fontsize=8, xytext=(4, 4), **_OFFSET)
+    axes.set(xlabel=f"training speed, {units['speed']}", ylabel=f"test {units[metric]}", title=GROUPS[group].title)
+    axes.title.set_size(9)
+    axes.margins(x=0.12)
+    axes.grid(alpha=0.3)
+
+
+def lower_edge(values: list[float]) -> float:
+    """Below which a value would press the others together: two and a half times their inner half."""
+    if len(values) < 4:
+        return min(values)
+    low, _, high = statistics.quantiles(values, n=4)
+    return max(min(values), low - 2.5 * (high - low))

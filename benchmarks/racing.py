@@ -11,7 +11,7 @@ from typing import Any
 __all__ = ["ask", "start"]
 
 #: Seconds before a turn in which the threads of the last one fall asleep.
-_REST = 0.4
+REST = 0.4
 
 
 def start(serve: Callable[..., None], *arguments: Any) -> Connection:
@@ -30,8 +30,8 @@ def start(serve: Callable[..., None], *arguments: Any) -> Connection:
     return ours
 
 
-def ask(line: Connection, *told: Any) -> Any:
-    """One turn: what it answers."""
-    time.sleep(_REST)
+def ask(line: Connection, *told: Any, rest: float = REST) -> Any:
+    """One turn: what it answers. Processes of one thread need no rest."""
+    time.sleep(rest)
     line.send(told)
     return line.recv()
