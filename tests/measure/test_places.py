@@ -55,7 +55,7 @@ def test_cost_by_place(preset: str, kind: str) -> None:
     linear = 2 * ROWS * LENGTH * DIM * (DIM + 1)
     assert cost.forward == whole.forward - linear, "the parts are the whole"
     assert cost.backward <= whole.backward
-    assert cost.peak > 0
+    assert cost.peak > 0 or preset == "none"  # which hands on a view of the summary
     assert all(parameter.grad is None for parameter in model.parameters())
     assert "attend" not in vars(model.block), "the block is as it was"
 
