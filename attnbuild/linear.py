@@ -34,6 +34,7 @@ class _Packed(NamedTuple):
         """Whether a product of these rows is faster with it: asked before every one, of numbers alone."""
         return (
             rows.numel() * self.weight.shape[0] >= _WORTH_IT_PACKED
+            and rows.dim() > 1
             and rows.dtype is torch.float32
             and not torch.is_grad_enabled()
             and not torch.is_autocast_enabled("cpu")

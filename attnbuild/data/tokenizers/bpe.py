@@ -29,8 +29,8 @@ class BytePairEncoding(Trainable):
         min_frequency: how often a pair must occur to become a piece.
         joint: one vocabulary for source and target.
         lowercase: lower-case all text first.
-        dropout: probability of leaving a merge out, anew each time a sentence is trained on; what is learnt
-            from the data, and what is validated or predicted, does not depend on it.
+        dropout: probability of leaving a merge out, anew each time a sentence is trained on. It is the task that
+            reads it: what is learnt here, and what is validated or predicted, does not depend on it.
     """
 
     def __init__(
