@@ -29,6 +29,7 @@ import sacrebleu
 from generation_long import DECODERS, growth
 from generation_peers import OURS, PEERS, SLOW, Entrant, Ours, Tokens
 from racing import ask, start
+from runs import command_of
 
 from attnbuild.measure.record import machine, versions
 from attnbuild.training.checkpoint import load
@@ -175,9 +176,7 @@ def test_sentences(task: Any, count: int) -> tuple[list[Tokens], list[str]]:
 
 def trained_as(run: RunFolder) -> str:
     """How a run came about."""
-    return (
-        f"{run.read_summary()['wall_seconds'] / 60:.0f} minutes of `attnbuild train {' '.join(run.read_overrides())}`"
-    )
+    return f"{run.read_summary()['wall_seconds'] / 60:.0f} minutes of `{command_of(run)}`"
 
 
 def rows(results: dict[str, dict[str, Result]]) -> list[dict[str, Any]]:

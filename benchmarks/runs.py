@@ -12,9 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["Run", "config_of", "data_root", "mean_of", "model_of", "spread_of", "train"]
+if TYPE_CHECKING:
+    from attnbuild.training.run import RunFolder
+
+__all__ = ["Run", "command_of", "config_of", "data_root", "mean_of", "model_of", "spread_of", "train"]
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,11 @@ def model_of(words: Sequence[str], vocabulary: int) -> Any:
 
     torch.manual_seed(1)
     return build_model(config_of(words), Ends(TextInput(vocabulary, 0), vocabulary, "text", True))
+
+
+def command_of(run: RunFolder) -> str:
+    """What was typed for it, but for where its folder was to lie."""
+    return " ".join(["attnbuild train", *(word for word in run.read_overrides() if not word.startswith("paths."))])
 
 
 def data_root() -> Path:

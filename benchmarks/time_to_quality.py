@@ -19,7 +19,7 @@ from typing import Any
 
 import joeynmt_system
 from multi30k import cased, lower_tokenised
-from runs import Run, data_root, train
+from runs import Run, command_of, data_root, train
 
 import attnbuild
 from attnbuild.measure.record import machine, versions
@@ -176,9 +176,8 @@ def tested_best(run: RunFolder) -> dict[str, Any]:
     search = loaded.task.search(loaded.config["search"])
     sources = sentences("test_2016_flickr", "en")
     outputs = [one.text for one in loaded.task.predict(loaded.model, sources, search)]
-    told = f"attnbuild train {' '.join(run.read_overrides())}"
     costs = {"minutes": summary["wall_seconds"] / 60, "parameters": summary["parameters"]}
-    return {"told": told, **scores_of(outputs), **costs}
+    return {"told": command_of(run), **scores_of(outputs), **costs}
 
 
 def scores_of(outputs: list[str]) -> dict[str, float]:
