@@ -25,6 +25,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from training_peers import Marian, Shape, Torch, update
 
 from attnbuild.data.batching import Batch
 from attnbuild.data.tokenizers.vocabulary import PAD
@@ -82,50 +83,51 @@ def pack(folder: Path) -> None:
 # Training
 
 
-def training(config: dict[str, Any], device: torch.device) -> list[dict[str, Any]]:
+def training(config: dict[str, Any], device: torch.device) -> Iterator[dict[str, Any]]:
     """Bare loops in turns, all with the same batches, under bf16 autocast and with fused AdamW."""
-    from training_peers import Marian, Shape, Torch
-
     task: Any = build_task(config)
     task.prepare(("train",))
     loader = task.train_loader(rank=0, world_size=1, start_step=0)
     batches = [batch.to(device) for _, batch in zip(range(8), loader, strict=False)]
-    torch.manual_seed(1)
+    models = entrants(task, device)
+    speeds = race(task, models, batches, device)
+    rate = matrix_rate(device)
+    case = f"training {LAYERS}+{LAYERS}x{DIM} bf16"
+    fastest = max(value for name, value in speeds.items() if name != OURS)
+    for name, value in speeds.items():
+        yield row(case, name, "target_tokens_per_second", value, "tokens/s")
+    yield row(case, OURS, "ratio_to_fastest_peer", speeds[OURS] / fastest, "ratio")
+    utilisation = speeds[OURS] * flops_per_token(models[OURS], batches[0], task) / rate
+    yield row(case, OURS, "utilisation", 100 * utilisation, "percent")
+    yield row(f"{SQUARE}^3 bf16", "torch.matmul", "rate", rate / 1e12, "TFLOP/s")
+
+
+def entrants(task: Any, device: torch.device) -> dict[str, nn.Module]:
+    """Ours and the peers', of one shape."""
     shape = Shape(DIM, FEEDFORWARD, LAYERS, HEADS)
-    ours = task.build_model().to(device).train()
-    losses: dict[str, Callable[[Batch], Tensor]] = {OURS: lambda batch: task.loss(ours, batch).total}
-    models: dict[str, nn.Module] = {OURS: ours}
-    for peer in (Marian, Torch):
-        model = peer(task.source_side.outputs, shape).to(device).train()
-        models[peer.name] = model
-        losses[peer.name] = lambda batch, model=model: model.loss(batch.source, batch.target)
+    torch.manual_seed(1)
+    models = {OURS: task.build_model()} | {peer.name: peer(task.source_side.outputs, shape) for peer in (Marian, Torch)}
+    return {name: model.to(device).train() for name, model in models.items()}
+
+
+def race(task: Any, models: dict[str, Any], batches: list[Batch], device: torch.device) -> dict[str, float]:
+    """Real target tokens per second of each, the median of its turns."""
     optimizers = {name: torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True) for name, model in models.items()}
-    speeds: dict[str, list[float]] = {name: [] for name in losses}
+    speeds: dict[str, list[float]] = {name: [] for name in models}
     for number in range(WARM_UP + ROUNDS):
         batch = batches[number % len(batches)]
-        tokens = tokens_of(batch)
-        for name, loss in losses.items():
-            seconds = timed(partial(update, loss, batch, optimizers[name], tokens), device)
+        for name, model in models.items():
+            loss = partial(loss_of, task, name, model, batch)
+            seconds = timed(partial(update, [loss], optimizers[name], tokens_of(batch)), device)
             if number >= WARM_UP:
-                speeds[name].append(tokens / seconds)
-    rate = matrix_rate(device)
-    floats = flops_per_token(ours, batches[0], task)
-    case = f"training {LAYERS}+{LAYERS}x{DIM} bf16"
-    medians = {name: statistics.median(found) for name, found in speeds.items()}
-    fastest = max(value for name, value in medians.items() if name != OURS)
-    rows = [row(case, name, "target_tokens_per_second", value, "tokens/s") for name, value in medians.items()]
-    rows.append(row(case, OURS, "ratio_to_fastest_peer", medians[OURS] / fastest, "ratio"))
-    rows.append(row(case, OURS, "utilisation", 100 * medians[OURS] * floats / rate, "percent"))
-    rows.append(row(f"{SQUARE}^3 bf16", "torch.matmul", "rate", rate / 1e12, "TFLOP/s"))
-    return rows
+                speeds[name].append(tokens_of(batch) / seconds)
+    return {name: statistics.median(found) for name, found in speeds.items()}
 
 
-def update(loss: Callable[[Batch], Tensor], batch: Batch, optimizer: torch.optim.Optimizer, tokens: int) -> None:
-    optimizer.zero_grad(set_to_none=True)
+def loss_of(task: Any, name: str, model: Any, batch: Batch) -> Tensor:
     with torch.autocast(batch.target.device.type, torch.bfloat16):
-        total = loss(batch)
-    (total / tokens).backward()
-    optimizer.step()
+        loss: Tensor = task.loss(model, batch).total if name == OURS else model.loss(batch.source, batch.target)
+    return loss
 
 
 def flops_per_token(model: nn.Module, batch: Batch, task: Any) -> float:

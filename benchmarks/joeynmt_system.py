@@ -45,7 +45,7 @@ def train_for(minutes: float, folder: Path, data: Path, options: dict[str, Any],
         timer = threading.Timer(60 * minutes, training.send_signal, (signal.SIGKILL,))
         for line in training.stdout:
             log.write(line)
-            if "EPOCH 1" in line:
+            if line.rstrip().endswith("EPOCH 1"):  # not the tenth
                 timer.start()
         timer.cancel()
         training.wait()

@@ -24,6 +24,7 @@ import sacrebleu
 from sacremoses import MosesTokenizer
 
 import attnbuild
+from attnbuild.training.checkpoint import Loaded
 from attnbuild.training.run import RunFolder
 
 PAGE = Path(__file__).parent / "results" / "multi30k.md"
@@ -93,8 +94,7 @@ def score_run(run: RunFolder) -> Scored:
     threads = loaded.config["trainer"]["threads"] or 0
     result = Scored(recipe_of(typed), " ".join(typed), threads, summary["versions"], learning_curve(run))
     for name, section in SEARCHES.items():
-        search = loaded.task.search(section)
-        outputs = [prediction.text for prediction in loaded.task.predict(loaded.model, sources, search)]
+        outputs = outputs_of(loaded, section, sources)
         result.values[f"{name}_bleu_cased"] = (cased(outputs, references), "BLEU")
         result.values[f"{name}_bleu_lower_tokenised"] = (lower_tokenised(outputs, references), "BLEU")
     result.by_third = [value for _, value in bleu_by_length(sources, outputs, references, 3)]
@@ -106,6 +106,12 @@ def score_run(run: RunFolder) -> Scored:
     result.values["tokens_per_second"] = (summary["tokens_per_second"], "1/s")
     result.values["updates"] = (result.curve[-1][0], "count")
     return result
+
+
+def outputs_of(loaded: Loaded, section: dict[str, Any], sources: list[str]) -> list[str]:
+    """What a model writes for these sources, by the search of a section of config."""
+    search = loaded.task.search(section)
+    return [prediction.text for prediction in loaded.task.predict(loaded.model, sources, search)]
 
 
 def recipe_of(typed: list[str]) -> str:

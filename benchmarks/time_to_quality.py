@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import joeynmt_system
-from multi30k import cased, lower_tokenised
+from multi30k import cased, lower_tokenised, outputs_of
 from runs import Run, command_of, data_root, train
 
 import attnbuild
@@ -95,9 +95,8 @@ class Ours:
         return attnbuild.load(summary.parent)
 
     def outputs(self, split: str, beam: int) -> list[str]:
-        search = self.loaded.task.search({"type": "greedy"} if beam == 1 else {"type": "beam", "beam": beam})
-        sources = sentences(split, "en")
-        return [one.text for one in self.loaded.task.predict(self.loaded.model, sources, search)]
+        section = {"type": "greedy"} if beam == 1 else {"type": "beam", "beam": beam}
+        return outputs_of(self.loaded, section, sentences(split, "en"))
 
     @property
     def told(self) -> str:
@@ -173,9 +172,7 @@ def tested(one: Ours | Peer) -> dict[str, Any]:
 def tested_best(run: RunFolder) -> dict[str, Any]:
     """With the search of its config."""
     loaded, summary = attnbuild.load(run.path), run.read_summary()
-    search = loaded.task.search(loaded.config["search"])
-    sources = sentences("test_2016_flickr", "en")
-    outputs = [one.text for one in loaded.task.predict(loaded.model, sources, search)]
+    outputs = outputs_of(loaded, loaded.config["search"], sentences("test_2016_flickr", "en"))
     costs = {"minutes": summary["wall_seconds"] / 60, "parameters": summary["parameters"]}
     return {"told": command_of(run), **scores_of(outputs), **costs}
 

@@ -29,7 +29,7 @@ import torch
 from racing import ask, start
 from runs import config_of
 from torch import Tensor
-from training_peers import DROPOUT, PEERS, RNN_PEERS, SMOOTHING, Peer, Shape
+from training_peers import DROPOUT, PEERS, RNN_PEERS, SMOOTHING, Peer, Shape, update
 from turns import ENDLESS, Parts, Turns, serve_training
 
 from attnbuild.data.batching import Batch
@@ -235,14 +235,6 @@ def serve_peer(peer: type[Peer], words: Sequence[str], together: bool, line: Con
 def update_of_peer(model: Peer, optimizer: torch.optim.Optimizer, task: Any, parts: Parts) -> None:
     losses = [partial(lambda part: model.loss(*tensors(task, part)), part) for part in parts]
     update(losses, optimizer, tokens_of(task, parts))
-
-
-def update(losses: Sequence[Callable[[], Tensor]], optimizer: torch.optim.Optimizer, tokens: int) -> None:
-    """One update of a bare loop: the mean over all tokens."""
-    optimizer.zero_grad(set_to_none=True)
-    for loss in losses:
-        (loss() / tokens).backward()
-    optimizer.step()
 
 
 def tensors(task: Any, indices: Sequence[int]) -> tuple[Tensor, Tensor]:

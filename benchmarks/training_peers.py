@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from attnbuild.data.tokenizers.vocabulary import BOS, PAD
 from attnbuild.embedding import sinusoids
 
-__all__ = ["DROPOUT", "PEERS", "RNN_PEERS", "SMOOTHING", "Marian", "Peer", "Shape", "Torch"]
+__all__ = ["DROPOUT", "PEERS", "RNN_PEERS", "SMOOTHING", "Marian", "Peer", "Shape", "Torch", "update"]
 
 DROPOUT, SMOOTHING = 0.1, 0.1
 LONGEST = 512
@@ -33,6 +34,14 @@ class Shape:
     feedforward: int = 1024
     layers: int = 3
     heads: int = 4
+
+
+def update(losses: Sequence[Callable[[], Tensor]], optimizer: torch.optim.Optimizer, tokens: int) -> None:
+    """One update of a bare loop: the mean over all tokens."""
+    optimizer.zero_grad(set_to_none=True)
+    for loss in losses:
+        (loss() / tokens).backward()
+    optimizer.step()
 
 
 class Peer(nn.Module):
