@@ -110,7 +110,7 @@ class Trainer:
         devices: how many devices on each machine, or auto.
         num_nodes: how many machines.
         strategy: how several devices share the work, as Lightning names it.
-        precision: of the arithmetic, as Lightning names it.
+        precision: of the arithmetic, as Lightning names it; auto is bf16-mixed where the device has it, else 32-true.
         max_steps: optimiser steps.
         max_minutes: wall-clock limit; null is none.
         accumulate: batches whose gradients are summed for one optimiser step.
@@ -127,7 +127,7 @@ class Trainer:
     devices: Annotated[int, Ge(1)] | Literal["auto"]
     num_nodes: Annotated[int, Ge(1)] = 1
     strategy: str
-    precision: Literal["32-true", "bf16-mixed", "16-mixed", "bf16-true", "64-true"]
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "64-true"]
     max_steps: Annotated[int, Ge(1)]
     max_minutes: Annotated[float, Gt(0)] | None
     accumulate: Annotated[int, Ge(1)]

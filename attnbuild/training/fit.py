@@ -194,6 +194,7 @@ class _Training:
         module = self.module = Module(task, model, config)
         parts = self._build_parts(task)
         trainer = build_trainer(config, self.folder.path, callbacks=parts.callbacks, loggers=loggers)
+        self.summary.update(precision=trainer.precision)
         del resumed  # the Trainer reads the file again; two copies of large weights are one too many
         self._fit(trainer, module, parts)
         self._choose_weights(trainer, module, parts)

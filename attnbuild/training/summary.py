@@ -48,6 +48,7 @@ class Summary:
             "search": {},
             "places": _places(config),
             "parameters": None,
+            "precision": None,
             "wall_seconds": self.earlier,
             "peak_memory_mb": None,
             "skipped_updates": 0,

@@ -12,6 +12,7 @@ from attnbuild.errors import ConfigError
 from attnbuild.training.checkpoint_io import AtomicCheckpointIO
 from attnbuild.training.distributed import process_count
 from attnbuild.training.environment import Environment
+from attnbuild.training.precision import precision_of
 from attnbuild.training.world import World, current
 
 __all__ = ["build_trainer"]
@@ -29,13 +30,13 @@ def build_trainer(
         ConfigError: the machine lacks what the section asks for.
     """
     section = config["trainer"]
-    devices, world = process_count(section), current()
+    devices, world, precision = process_count(section), current(), precision_of(section)
     options: dict[str, Any] = {
         "accelerator": section["accelerator"],
         "devices": devices,
         "num_nodes": world.nodes,
-        "strategy": _strategy(section, devices * world.nodes),
-        "precision": section["precision"],
+        "strategy": _strategy(section, devices * world.nodes, precision),
+        "precision": precision,
         "max_steps": section["max_steps"],
         "max_epochs": -1,
         "accumulate_grad_batches": section["accumulate"],
@@ -65,12 +66,12 @@ def _plugins(world: World) -> list[Any]:
     return [AtomicCheckpointIO(), Environment(world)]
 
 
-def _strategy(section: dict[str, Any], devices: int) -> Any:
+def _strategy(section: dict[str, Any], devices: int, precision: str) -> Any:
     """One device needs no strategy; several get DDP or FSDP, on the CPU over gloo."""
     if devices == 1:
         return "auto"
     if section["strategy"] == "fsdp":
-        return _sharded(section)
+        return _sharded(section["accelerator"], precision)
     if section["strategy"] not in ("auto", "ddp"):
         return section["strategy"]
     from lightning.pytorch.strategies import DDPStrategy
@@ -79,7 +80,7 @@ def _strategy(section: dict[str, Any], devices: int) -> Any:
     return DDPStrategy(process_group_backend=backend)
 
 
-def _sharded(section: dict[str, Any]) -> Any:
+def _sharded(accelerator: str, precision: str) -> Any:
     """Parameters spread over the devices.
 
     Raises:
@@ -87,12 +88,10 @@ def _sharded(section: dict[str, Any]) -> Any:
     """
     from attnbuild.training.sharding import PRECISIONS, FullySharded
 
-    if section["precision"] not in PRECISIONS:
-        message = (
-            f"fsdp trains in {', '.join(PRECISIONS)}, not in {section['precision']!r}: choose one, or strategy=ddp"
-        )
+    if precision not in PRECISIONS:
+        message = f"fsdp trains in {', '.join(PRECISIONS)}, not in {precision!r}: choose one, or strategy=ddp"
         raise ConfigError(message, "trainer.precision")
-    return FullySharded("gloo" if section["accelerator"] == "cpu" else "nccl")
+    return FullySharded("gloo" if accelerator == "cpu" else "nccl")
 
 
 def _profiler(name: str | None, folder: Path) -> Any:

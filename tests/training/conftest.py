@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from attnbuild.registry import load_plugins
+from attnbuild.training.run import RunFolder
 
 HERE = Path(__file__).parent
 
@@ -66,3 +67,9 @@ def base_config() -> dict[str, Any]:
 def config(base_config: dict[str, Any]) -> dict[str, Any]:
     """A config of its own for each test."""
     return copy.deepcopy(base_config)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    """A folder for one run, not made yet."""
+    return RunFolder(tmp_path / "run")

@@ -23,11 +23,6 @@ Config = dict[str, Any]
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> RunFolder:
-    return RunFolder(tmp_path / "run")
-
-
-@pytest.fixture
 def two(config: Config) -> Config:
     config["trainer"] |= {"devices": 2, "strategy": "ddp", "max_steps": 6}
     config["task"] = {"type": "fake", "dropout": 0.0}

@@ -42,11 +42,6 @@ def faulty(config: Config) -> Config:
     return config
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> RunFolder:
-    return RunFolder(tmp_path / "run")
-
-
 def logged(run: RunFolder) -> list[str]:
     """Steps, metrics and values, but for what time they took."""
     lines = run.metrics_file.read_text().splitlines()

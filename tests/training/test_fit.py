@@ -19,11 +19,6 @@ from attnbuild.training.run import RunFolder
 Config = dict[str, Any]
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> RunFolder:
-    return RunFolder(tmp_path / "run")
-
-
 def test_run_folder_explains_itself(config: Config, run: RunFolder) -> None:
     config["logger"]["tensorboard"] = {}
     summary = train(config, run, ["optimizer.lr=0.02"])
