@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra._internal.hydra import Hydra
 from hydra.core.config_loader import ConfigLoader
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
@@ -70,7 +70,9 @@ def _run(words: Sequence[str], world: World) -> int:
             from attnbuild.cli.launch import launch_one
 
             return launch_one(resolved, Path(str(config.hydra.run.dir)), as_typed(flags.overrides))
-    _run_one(flags, overrides + (_same_folder(resolved["resume"]) if resolved["resume"] else []))
+        if resolved["resume"]:
+            config = compose(loader, overrides + _same_folder(resolved["resume"]))
+        _run_one(loader, config)
     return 0
 
 
@@ -80,7 +82,9 @@ def _show(flags: argparse.Namespace) -> int:
     with open_loader(flags.config_dir, flags.overrides) as loader:
         overrides = check_names(loader, flags.overrides, many)
         compose(loader, overrides, many)
-    _start_hydra(job, flags, overrides)
+    start = hydra.main(config_path=str(conf_dir()), config_name=CONFIG_NAME, version_base=VERSION_BASE)
+    with typed_as([*flag_words(flags), *overrides]), translated():
+        start(job)()
     return 0
 
 
@@ -106,16 +110,12 @@ def _run_sweep(loader: ConfigLoader, typed: Sequence[str]) -> int:
 
 
 def job(composed: DictConfig) -> dict[str, Any]:
-    """One run, in this process; returns its summary."""
-    settings = HydraConfig.get()
-    folder = Path(settings.runtime.output_dir)
-    overrides = [*settings.overrides.hydra, *settings.overrides.task]
-    with located(GlobalHydra.instance().config_loader(), overrides):
-        config = resolve(composed, settings.runtime.choices, folder)
-        _check(config, overrides)
-
+    """One run, in this process, of a config that was checked; returns its summary."""
     from attnbuild.training.fit import train
 
+    settings = HydraConfig.get()
+    folder = Path(settings.runtime.output_dir)
+    config = resolve(composed, settings.runtime.choices, folder)
     return train(of_one_run(config), RunFolder(folder), as_typed(settings.overrides.task))
 
 
@@ -138,7 +138,18 @@ def _same_folder(run: str) -> list[str]:
     return [f"hydra.run.dir='{quoted}'", "hydra.output_subdir=null"]
 
 
-def _run_one(flags: argparse.Namespace, overrides: Sequence[str]) -> None:
+class _Composed(Hydra):
+    """Runs a job of a config that is composed already; Hydra's own command would compose it two times more."""
+
+    def __init__(self, loader: ConfigLoader, config: DictConfig) -> None:
+        super().__init__("train", loader)
+        self.config = config
+
+    def compose_config(self, *given: Any, **options: Any) -> DictConfig:
+        return self.config
+
+
+def _run_one(loader: ConfigLoader, config: DictConfig) -> None:
     """A single run. Its error is kept from Hydra, which would announce it with the overrides as passed on."""
     failed: list[AttnbuildError | OSError] = []
 
@@ -150,16 +161,10 @@ def _run_one(flags: argparse.Namespace, overrides: Sequence[str]) -> None:
             return None
 
     try:
-        _start_hydra(job_or_error, flags, overrides)
+        with translated():
+            _Composed(loader, config).run(CONFIG_NAME, job_or_error, [])
     except OSError as error:  # those of the job are kept: this one is of making its folder
         where = f"cannot write to {error.filename}: {error.strerror}"
         raise AttnbuildError(f"{where}; choose a folder by paths.outputs=DIR") from error
     if failed:
         raise failed[0]
-
-
-def _start_hydra(task: Any, flags: argparse.Namespace, overrides: Sequence[str]) -> None:
-    GlobalHydra.instance().clear()
-    start = hydra.main(config_path=str(conf_dir()), config_name=CONFIG_NAME, version_base=VERSION_BASE)
-    with typed_as([*flag_words(flags), *overrides]), translated():
-        start(task)()
