@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
     from attnbuild.attention.choice import Choice
 
-__all__ = ["Memory", "masked_mean"]
+__all__ = ["Memory", "masked_mean", "padding_mask", "surely_empty"]
 
 
 @dataclass
@@ -38,3 +39,17 @@ def masked_mean(states: Tensor, key_padding_mask: Tensor | None) -> Tensor:
         return states.mean(dim=1)
     real = (~key_padding_mask).unsqueeze(-1).to(states.dtype)
     return (states * real).sum(dim=1) / real.sum(dim=1).clamp(min=1)
+
+
+def padding_mask(tokens: Tensor, pad_id: int) -> Tensor | None:
+    """Which token ids are padding, (B, S); None where surely none is, so that nothing pays for a mask."""
+    mask = tokens == pad_id
+    return None if surely_empty(mask) else mask
+
+
+def surely_empty(mask: Tensor) -> bool:
+    """Whether no element is true, as far as that is cheap to know: on a GPU a look would wait for all that was asked.
+
+    A compiled or exported model serves every input, and must not look.
+    """
+    return mask.device.type == "cpu" and not torch.compiler.is_compiling() and not mask.any()

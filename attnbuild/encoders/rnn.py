@@ -12,7 +12,7 @@ from attnbuild.dropout import Dropout
 from attnbuild.embedding import Embedding
 from attnbuild.encoders.base import Encoder, EncoderPlace
 from attnbuild.errors import ConfigError
-from attnbuild.memory import Memory
+from attnbuild.memory import Memory, surely_empty
 from attnbuild.registry import register
 from attnbuild.rnn import Cell, initialise_recurrent
 
@@ -74,7 +74,8 @@ class RNNEncoder(Encoder):
         states, final = self.recurrent(packed)
         states, _ = pad_packed_sequence(states, batch_first=True, total_length=source.shape[1])
         hidden = final[0] if isinstance(final, tuple) else final
-        return Memory(self.dropout(states), padding, self._join_last_layer(hidden))
+        mask = None if surely_empty(padding) else padding
+        return Memory(self.dropout(states), mask, self._join_last_layer(hidden))
 
     def _join_last_layer(self, hidden: Tensor) -> Tensor:
         """(layers x directions, B, width) -> (B, dim): the last layer's final states, both directions."""

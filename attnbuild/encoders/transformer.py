@@ -12,7 +12,7 @@ from attnbuild.embedding import Embedding, Positions
 from attnbuild.encoders.base import EncoderPlace
 from attnbuild.encoders.layers import LayeredEncoder
 from attnbuild.feedforward import Activation
-from attnbuild.memory import Memory
+from attnbuild.memory import Memory, padding_mask
 from attnbuild.registry import register
 from attnbuild.residual import Norm
 
@@ -74,4 +74,4 @@ class TransformerEncoder(LayeredEncoder):
         )
 
     def forward(self, source: Tensor) -> Memory:
-        return self.encode(self.embedding(source), source == self.pad_id)
+        return self.encode(self.embedding(source), padding_mask(source, self.pad_id))

@@ -13,6 +13,7 @@ from torch import Tensor
 from attnbuild.attention.parts import Parts
 from attnbuild.attention.patterns.full import Full
 from attnbuild.attention.place import HeadPlace
+from attnbuild.attention.span import Span
 
 __all__ = ["Answer", "Call", "Need"]
 
@@ -50,8 +51,8 @@ class Call:
         query: (B, H, N, D), transformed by the score and turned by its position.
         key: (B, K, S, D), the same; K divides H.
         value: (B, K, S, Dv).
-        query_positions: (N,).
-        key_positions: (S,).
+        queries_at: the positions of the N queries.
+        keys_at: the positions of the S keys.
         parts: score, pattern, weighting and position.
         key_padding_mask: (B, S), True = padding; None = no padding.
         place: causal or not, and how many heads.
@@ -62,8 +63,8 @@ class Call:
     query: Tensor
     key: Tensor
     value: Tensor
-    query_positions: Tensor
-    key_positions: Tensor
+    queries_at: Span
+    keys_at: Span
     parts: Parts
     place: HeadPlace
     key_padding_mask: Tensor | None = None
@@ -89,6 +90,16 @@ class Call:
         """Whether query and key are one sequence from its start, and not the last step of one."""
         return self.query.shape[2] == self.key.shape[2] > 1
 
+    @property
+    def query_positions(self) -> Tensor:
+        """(N,)."""
+        return self.queries_at.on(self.query.device)
+
+    @property
+    def key_positions(self) -> Tensor:
+        """(S,)."""
+        return self.keys_at.on(self.query.device)
+
     def bias(self) -> Tensor | None:
         """What the position adds to the scores, broadcastable to (B, H, N, S)."""
         if not self.parts.position.has_bias:
@@ -99,11 +110,11 @@ class Call:
     def allowed(self) -> Tensor | None:
         """The keys each query may see, broadcastable to (B, H, N, S); None = all."""
         limits = []
-        query, key = self.query_positions.view(1, 1, -1, 1), self.key_positions.view(1, 1, 1, -1)
         if not isinstance(self.parts.pattern, Full):
-            head = torch.arange(self.query.shape[1], device=query.device).view(1, -1, 1, 1)
-            limits.append(self.parts.pattern.mask_mod(head, query, key))
-        if self.place.causal and len(self.query_positions) > 1:
+            head = torch.arange(self.query.shape[1], device=self.query.device).view(1, -1, 1, 1)
+            limits.append(self.parts.pattern.mask_mod(head, *self._crossed()))
+        if self.place.causal and self.query.shape[2] > 1:
+            query, key = self._crossed()
             limits.append(key <= query)
         if self.key_padding_mask is not None:
             limits.append(~self.key_padding_mask[:, None, None, :])
@@ -113,6 +124,10 @@ class Call:
         for limit in limits[1:]:
             allowed = allowed & limit
         return allowed
+
+    def _crossed(self) -> tuple[Tensor, Tensor]:
+        """Positions of queries and keys, (1, 1, N, 1) and (1, 1, 1, S)."""
+        return self.query_positions.view(1, 1, -1, 1), self.key_positions.view(1, 1, 1, -1)
 
 
 @dataclass

@@ -9,6 +9,7 @@ from torch import Tensor
 from attnbuild.attention.backends.base import Answer, Call, Need
 from attnbuild.attention.patterns.full import Full
 from attnbuild.attention.weightings.softmax import Softmax
+from attnbuild.memory import surely_empty
 
 __all__ = ["attend", "refusal", "run"]
 
@@ -95,6 +96,4 @@ def attend(
 def _empty_rows(allowed: Tensor) -> Tensor | None:
     """The queries that may see no key, (..., N, 1); None where there surely are none."""
     empty = ~allowed.any(dim=-1, keepdim=True)
-    # Most inputs have none, and on the CPU a look costs less than mending values that are right.
-    is_known = allowed.device.type == "cpu" and not torch.compiler.is_compiling()
-    return None if is_known and not empty.any() else empty
+    return None if surely_empty(empty) else empty  # as most are, and a look costs less than mending right values

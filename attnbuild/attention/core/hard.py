@@ -16,6 +16,7 @@ from attnbuild.attention.choice import Choice
 from attnbuild.attention.core.base import Attended, Core
 from attnbuild.attention.parts import CorePlace
 from attnbuild.attention.products import mixed, per_head
+from attnbuild.attention.span import Span
 from attnbuild.attention.state import CacheState, MemoryState, State, per_row
 from attnbuild.registry import register
 
@@ -111,9 +112,8 @@ class Hard(Core):
         key_padding_mask: Tensor | None,
         need_weights: bool = False,
     ) -> Attended:
-        at = torch.arange(key.shape[2], device=key.device)
-        keys = MemoryState(self.position.rotate(self.score.key(key), at), value, key_padding_mask)
-        now = torch.arange(query.shape[2], device=query.device)
+        now, at = Span(0, query.shape[2]), Span(0, key.shape[2])
+        keys = MemoryState(self.position.rotated(self.score.key(key), at), value, key_padding_mask)
         return self._attend(query, keys, now, at, self._draw_expected(query), need_weights)
 
     def remember(self, key: Tensor, value: Tensor, key_padding_mask: Tensor | None) -> _HardState:
@@ -122,8 +122,7 @@ class Hard(Core):
     def recall(self, query: Tensor, state: State, need_weights: bool = False) -> tuple[Attended, State]:
         assert isinstance(state, _HardState)
         # No position enters between sequences, so where the beams stand on the query axis is all one.
-        now = torch.zeros(query.shape[2], dtype=torch.long, device=query.device)
-        at = torch.arange(state.keys.key.shape[2], device=query.device)
+        now, at = Span(0, query.shape[2]), Span(0, state.keys.key.shape[2])
         return self._attend(query, state.keys, now, at, state.expected, need_weights), state
 
     def begin(self, like: Tensor) -> _HardState:
@@ -139,9 +138,9 @@ class Hard(Core):
         assert isinstance(state, _HardState)
         keys = state.keys
         assert isinstance(keys, CacheState)
-        now = torch.tensor([keys.length], device=query.device)
-        keys = keys.append(self.position.rotate(self.score.key(key), now), value, self.pattern.reach)
-        at = torch.arange(keys.first, keys.length, device=query.device)
+        now = Span(keys.length, keys.length + 1)
+        keys = keys.append(self.position.rotated(self.score.key(key), now), value, self.pattern.reach)
+        at = Span(keys.first, keys.length)
         attended = self._attend(query, keys, now, at, state.expected, need_weights)
         return attended, _HardState(keys, state.expected)
 
@@ -151,19 +150,19 @@ class Hard(Core):
         self,
         query: Tensor,
         keys: MemoryState | CacheState,
-        now: Tensor,
-        at: Tensor,
+        now: Span,
+        at: Span,
         expected: Tensor | None,
         need_weights: bool,
     ) -> Attended:
         """Raw queries at positions ``now`` against transformed keys ``at`` theirs."""
         assert self.place.parts is not None
         call = Call(
-            query=self.position.rotate(self.score.query(query), now),
+            query=self.position.rotated(self.score.query(query), now),
             key=per_head(keys.key, query.shape[1]),
             value=keys.value,
-            query_positions=now,
-            key_positions=at,
+            queries_at=now,
+            keys_at=at,
             parts=self.place.parts,
             place=self.place,
             key_padding_mask=keys.key_padding_mask if isinstance(keys, MemoryState) else None,

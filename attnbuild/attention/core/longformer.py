@@ -22,6 +22,7 @@ from attnbuild.attention.place import HeadPlace
 from attnbuild.attention.positions.none import NoPosition
 from attnbuild.attention.products import per_head
 from attnbuild.attention.scores.scaled_dot import ScaledDot
+from attnbuild.attention.span import Span
 from attnbuild.attention.weightings.softmax import Softmax
 from attnbuild.linear import Linear
 from attnbuild.registry import register
@@ -120,7 +121,7 @@ class Longformer(Core):
         local = self._call(states, self.query, self.key, self.value, self.near, key_padding_mask, need_weights)
         twins = self.global_query, self.global_key, self.global_value
         wide = self._call(states, *twins, self.everywhere, key_padding_mask, need_weights)
-        wide = replace(wide, query=wide.query[:, :, :count], query_positions=wide.query_positions[:count])
+        wide = replace(wide, query=wide.query[:, :, :count], queries_at=Span(0, count))
         rest = (reference if need_weights else choose(local.need())).run(local)
         first = (reference if need_weights else sdpa).run(wide)
         values = torch.cat([first.values, rest.values[:, :, count:]], dim=2)
@@ -145,13 +146,13 @@ class Longformer(Core):
         key_padding_mask: Tensor | None,
         need_weights: bool,
     ) -> Call:
-        positions = torch.arange(states.shape[1], device=states.device)
+        positions = Span(0, states.shape[1])
         return Call(
             query=self._split(query(states)),
             key=self._split(key(states)),
             value=self._split(value(states)),
-            query_positions=positions,
-            key_positions=positions,
+            queries_at=positions,
+            keys_at=positions,
             parts=parts,
             place=self.place,
             key_padding_mask=key_padding_mask,

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
-import torch
 from annotated_types import Interval
 from torch import Tensor
 
@@ -16,6 +15,7 @@ from attnbuild.attention.backends.choose import BACKENDS, Chosen, choose
 from attnbuild.attention.capabilities import Capabilities
 from attnbuild.attention.core.base import Attended, Core
 from attnbuild.attention.parts import CorePlace
+from attnbuild.attention.span import Span
 from attnbuild.attention.state import CacheState, MemoryState, State
 from attnbuild.attention.weightings.softmax import Softmax
 from attnbuild.errors import ConfigError
@@ -78,9 +78,8 @@ class Soft(Core):
         key_padding_mask: Tensor | None,
         need_weights: bool = False,
     ) -> Attended:
-        at = torch.arange(key.shape[2], device=key.device)
-        key = self.position.rotate(self.score.key(key), at)
-        now = torch.arange(query.shape[2], device=query.device)
+        now, at = Span(0, query.shape[2]), Span(0, key.shape[2])
+        key = self.position.rotated(self.score.key(key), at)
         return self._attend(query, key, value, now, at, key_padding_mask, need_weights)
 
     def remember(self, key: Tensor, value: Tensor, key_padding_mask: Tensor | None) -> MemoryState:
@@ -89,8 +88,7 @@ class Soft(Core):
     def recall(self, query: Tensor, state: State, need_weights: bool = False) -> tuple[Attended, State]:
         assert isinstance(state, MemoryState)
         # No position enters between sequences, so where the beams stand on the query axis is all one.
-        now = torch.zeros(query.shape[2], dtype=torch.long, device=query.device)
-        at = torch.arange(state.key.shape[2], device=query.device)
+        now, at = Span(0, query.shape[2]), Span(0, state.key.shape[2])
         attended = self._attend(query, state.key, state.value, now, at, state.key_padding_mask, need_weights)
         return attended, state
 
@@ -104,10 +102,10 @@ class Soft(Core):
         self, query: Tensor, key: Tensor, value: Tensor, state: State, need_weights: bool = False
     ) -> tuple[Attended, State]:
         assert isinstance(state, CacheState)
-        now = torch.tensor([state.length], device=query.device)
-        key = self.position.rotate(self.score.key(key), now)
+        now = Span(state.length, state.length + 1)
+        key = self.position.rotated(self.score.key(key), now)
         state = state.append(key, value, self.pattern.reach)
-        at = torch.arange(state.first, state.length, device=query.device)
+        at = Span(state.first, state.length)
         return self._attend(query, state.key, state.value, now, at, None, need_weights), state
 
     def _attend(
@@ -115,19 +113,19 @@ class Soft(Core):
         query: Tensor,
         key: Tensor,
         value: Tensor,
-        now: Tensor,
-        at: Tensor,
+        now: Span,
+        at: Span,
         key_padding_mask: Tensor | None,
         need_weights: bool,
     ) -> Attended:
         """Raw queries at positions ``now`` against transformed keys ``at`` theirs."""
         assert self.place.parts is not None
         call = Call(
-            query=self.position.rotate(self.score.query(query), now),
+            query=self.position.rotated(self.score.query(query), now),
             key=key,
             value=value,
-            query_positions=now,
-            key_positions=at,
+            queries_at=now,
+            keys_at=at,
             parts=self.place.parts,
             place=self.place,
             key_padding_mask=key_padding_mask,

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from attnbuild.attention.capabilities import Capabilities
 from attnbuild.attention.place import HeadPlace
+from attnbuild.attention.span import Span
 
 __all__ = ["Position"]
 
@@ -38,9 +39,20 @@ class Position(nn.Module):
         """Whether it adds anything to scores."""
         return type(self).bias is not Position.bias
 
+    @property
+    def rotates(self) -> bool:
+        """Whether it turns queries and keys."""
+        return type(self).rotate is not Position.rotate
+
     def rotate(self, states: Tensor, positions: Tensor) -> Tensor:
         """Turn queries or keys by their positions: (B, H, N, D), (N,) -> (B, H, N, D)."""
         return states
+
+    def rotated(self, states: Tensor, at: Span) -> Tensor:
+        """``rotate`` at consecutive positions; they become a tensor only where something is turned."""
+        if not self.rotates:
+            return states
+        return self.rotate(states, at.on(states.device))
 
     def bias(self, query: Tensor, query_positions: Tensor, key_positions: Tensor) -> Tensor | None:
         """What is added to the scores, broadcastable to (B, H, N, S); None = nothing.
