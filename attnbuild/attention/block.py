@@ -12,6 +12,7 @@ from attnbuild.attention.parts import CorePlace, Parts
 from attnbuild.attention.place import HeadPlace, Place
 from attnbuild.attention.spec import AttentionSpec
 from attnbuild.attention.state import State, decoded
+from attnbuild.attention.step_gradients import read_by_steps
 from attnbuild.errors import ConfigError, DataError, nearest_divisors
 from attnbuild.linear import Linear
 from attnbuild.memory import Memory, masked_mean
@@ -151,7 +152,8 @@ class AttentionBlock(nn.Module):
         """The state before the first token is decoded; in self-attention the memory only gives batch and device."""
         if not self.place.cross:
             return self.core.begin(memory.states)
-        return self.core.remember(*self._keys_and_values(memory))
+        key, value, key_padding_mask = self._keys_and_values(memory)
+        return self.core.remember(read_by_steps(key), read_by_steps(value), key_padding_mask)
 
     def step(self, query: Tensor, state: State, sentences: int, need_weights: bool = False) -> tuple[Attended, State]:
         """One token of every row.

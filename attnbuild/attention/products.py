@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from attnbuild.attention.step_gradients import mixed_by_step, rated_by_step
 from attnbuild.linear import linear
 
 __all__ = ["by_head", "mixed", "per_head", "rated", "scored"]
@@ -35,14 +36,16 @@ def per_head(states: Tensor, heads: int) -> Tensor:
 def rated(query: Tensor, key: Tensor) -> Tensor:
     """query key': (B, H, N, D), (B, H, S, D) -> (B, H, N, S)."""
     if _is_learning_step(query, key):
-        return (query * key).sum(dim=-1).unsqueeze(-2)
+        gathered = rated_by_step(query, key)
+        return (query * key).sum(dim=-1).unsqueeze(-2) if gathered is None else gathered
     return query @ key.transpose(-2, -1)
 
 
 def mixed(weights: Tensor, value: Tensor) -> Tensor:
     """weights value: (B, H, N, S), (B, H, S, E) -> (B, H, N, E)."""
     if _is_learning_step(weights, value):
-        return (weights.transpose(-2, -1) * value).sum(dim=-2, keepdim=True)
+        gathered = mixed_by_step(weights, value)
+        return (weights.transpose(-2, -1) * value).sum(dim=-2, keepdim=True) if gathered is None else gathered
     return weights @ value
 
 

@@ -59,8 +59,9 @@ class Additive(Score):
         return torch.cat(blocks, dim=2)
 
     def _rate_block(self, query: Tensor, key: Tensor) -> Tensor:
-        both = query.unsqueeze(3) + key.unsqueeze(2)
-        if both.device.type == "cpu" and both.dtype in (torch.float32, torch.float64):
+        query, key = query.unsqueeze(3), key.unsqueeze(2)
+        if query.device.type == "cpu" and query.dtype in (torch.float32, torch.float64):
             # tanh(x) = 2 s(2 x) - 1 with the logistic s, which PyTorch computes ten times as fast there as tanh.
-            return scored(both.mul_(2).sigmoid_(), 2 * self.vector) - self.vector.sum(dim=1, keepdim=True)
-        return scored(both.tanh_(), self.vector)
+            both = torch.add(2 * query, key, alpha=2)
+            return scored(both.sigmoid_(), 2 * self.vector) - self.vector.sum(dim=1, keepdim=True)
+        return scored((query + key).tanh_(), self.vector)

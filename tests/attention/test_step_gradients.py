@@ -1,0 +1,110 @@
+"""Keys and values that steps read one by one get the gradient that they would get from all queries at once."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+import attnbuild
+from attnbuild.attention.step_gradients import mixed_by_step, rated_by_step, read_by_steps
+from attnbuild.memory import Memory, masked_mean
+
+SHAPE = st.tuples(*(st.integers(1, 4) for _ in range(4)), st.integers(1, 5))
+
+
+def attended(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    return (query @ key.transpose(-2, -1)).softmax(dim=-1) @ value
+
+
+def attended_by_steps(query: Tensor, key: Tensor, value: Tensor) -> list[Tensor]:
+    key, value = read_by_steps(key), read_by_steps(value)
+    outputs = []
+    for asked in query.split(1, dim=2):
+        scores = rated_by_step(asked, key)
+        assert scores is not None
+        mixed = mixed_by_step(scores.softmax(dim=-1), value)
+        assert mixed is not None
+        outputs.append(mixed)
+    return outputs
+
+
+def drawn(shape: tuple[int, ...]) -> list[Tensor]:
+    batch, heads, keys, width, steps = shape
+    generator = torch.Generator().manual_seed(sum(shape))
+    return [
+        torch.randn(batch, heads, count, width, dtype=torch.float64, generator=generator).requires_grad_()
+        for count in (steps, keys, keys)
+    ]
+
+
+@settings(deadline=None)
+@given(shape=SHAPE)
+def test_steps_are_all_queries_at_once(shape: tuple[int, ...]) -> None:
+    inputs = drawn(shape)
+    together, apart = attended(*inputs), torch.cat(attended_by_steps(*inputs), dim=2)
+    torch.testing.assert_close(apart, together)
+    wanted = torch.randn_like(together)
+    for found, expected in zip(
+        torch.autograd.grad(apart, inputs, wanted), torch.autograd.grad(together, inputs, wanted), strict=True
+    ):
+        torch.testing.assert_close(found, expected)
+
+
+def test_backward_of_some_steps_and_backward_again() -> None:
+    """What one backward pass gathered is no part of the next one's."""
+    inputs = drawn((2, 3, 4, 5, 3))
+    apart, together = attended_by_steps(*inputs), attended(*inputs).split(1, dim=2)
+    for steps in ([1], [0, 2], [0, 1, 2], [1]):
+        found, expected = (
+            torch.autograd.grad(sum(outputs[step].sum() for step in steps), inputs, retain_graph=True)
+            for outputs in (apart, together)
+        )
+        torch.testing.assert_close(found, expected)
+
+
+def test_states_that_are_read_otherwise_too_get_both_gradients() -> None:
+    _, key, _ = drawn((2, 1, 3, 4, 1))
+    query = torch.randn(2, 1, 1, 4, dtype=torch.float64)
+    read = read_by_steps(key)
+    scores = rated_by_step(query, read)
+    assert scores is not None
+    (found,) = torch.autograd.grad((scores.sum() + read.square().sum()), key)
+    torch.testing.assert_close(found, query.expand_as(key) + 2 * key)
+
+
+def test_what_learns_nothing_or_is_shared_by_heads_is_left_to_others() -> None:
+    query, key, _ = drawn((2, 4, 3, 5, 1))
+    assert read_by_steps(key.detach()).grad_fn is None
+    with torch.no_grad():
+        assert read_by_steps(key) is key
+    assert rated_by_step(query, key) is None
+    assert rated_by_step(query, read_by_steps(key[:, :1])) is None
+    assert rated_by_step(query.float(), read_by_steps(key)) is None
+
+
+@pytest.mark.parametrize("preset", ["multihead", "luong_dot", "luong_general", "grouped_query", "bahdanau"])
+def test_layers_learn_the_same_step_by_step(preset: str) -> None:
+    torch.manual_seed(1)
+    layer = attnbuild.build_attention(preset, dim=8, memory_dim=8)
+    query, states = torch.randn(2, 3, 8), torch.randn(2, 5, 8, requires_grad=True)
+    padding = torch.zeros(2, 5, dtype=torch.bool)
+    padding[1, 3:] = True
+    wanted = torch.randn(2, 3, layer.out_dim)
+
+    def gradients(outputs: Tensor) -> dict[str, Tensor]:
+        layer.zero_grad()
+        states.grad = None
+        outputs.backward(wanted)
+        assert states.grad is not None
+        return {"states": states.grad, **{name: p.grad.clone() for name, p in layer.named_parameters()}}
+
+    memory = Memory(states, padding, masked_mean(states, padding))
+    together = gradients(layer.attend(query, memory).values)
+    state, outputs = layer.start(memory), []
+    for asked in query.split(1, dim=1):
+        output, state = layer.step(asked, state, sentences=2)
+        outputs.append(output.values)
+    torch.testing.assert_close(gradients(torch.cat(outputs, dim=1)), together)
