@@ -57,7 +57,10 @@ CASES = {
         files=("agnews_desc_train10k.csv", "agnews_desc_test_official.csv"),
     ),
     "cifar10_cnn": Case(
-        "CIFAR-10, 18,000 images, recipe=resnet_small", ("experiment=cifar10",), seeds=1, at_once=1, threads=2
+        "CIFAR-10, 18,000 images, recipe=resnet_small",
+        ("experiment=cifar10", "trainer.max_steps=2100", "trainer.max_minutes=90", "scheduler.warmup=150"),
+        seeds=1,
+        at_once=1,
     ),
     "cifar10_vit": Case(
         "CIFAR-10, 18,000 images, recipe=vit_small",
@@ -123,7 +126,7 @@ def write(folder: Path) -> None:
     PAGE.write_text("\n".join(page(figures, baselines, versions)) + "\n", encoding="utf-8")
 
 
-def figures_of(summary: dict[str, Any]) -> dict[str, float]:
+def figures_of(summary: dict[str, Any]) -> dict[str, Any]:
     metrics = summary["metrics"]
     return {
         "accuracy": 100 * metrics["test/accuracy"],
@@ -132,6 +135,7 @@ def figures_of(summary: dict[str, Any]) -> dict[str, float]:
         "parameters": summary["parameters"],
         "examples_per_second": summary["examples_per_second"],
         "minutes": summary["wall_seconds"] / 60,
+        "precision": summary.get("precision", "32-true"),  # older runs do not say, and took this
     }
 
 
@@ -160,7 +164,7 @@ def rows(figures: dict[str, Any], baselines: dict[str, float]) -> Iterator[dict[
     """case, system, metric, value, unit: the mean over seeds."""
     for case, systems in figures.items():
         for system, seeds in systems.items():
-            for metric in next(iter(seeds.values())):
+            for metric in (name for name in next(iter(seeds.values())) if name != "precision"):
                 unit = {"parameters": "count", "examples_per_second": "1/s", "minutes": "min"}.get(metric, "percent")
                 yield {"case": case, "system": system, "metric": metric, "value": mean_of(seeds, metric), "unit": unit}
     for case, value in baselines.items():
@@ -191,7 +195,8 @@ def page(figures: dict[str, Any], baselines: dict[str, float], versions: dict[st
             lines.append(f"| {BASELINE} | {baselines[case]:.1f} | | | | | |")
         seeds = f", {asked.seeds} seeds" if asked.seeds > 1 else ""
         threads = "one CPU thread" if asked.threads == 1 else f"{asked.threads} CPU threads"
-        lines += ["", f"`attnbuild train {' '.join(asked.words)}`, {threads}{seeds}."]
+        precision = sorted({run.get("precision", "32-true") for runs in systems.values() for run in runs.values()})
+        lines += ["", f"`attnbuild train {' '.join(asked.words)}`, {', '.join(precision)}, {threads}{seeds}."]
         if len(asked.variants) > 1:
             lines.append(f"Each with its own word, such as `{' '.join(list(asked.variants.values())[1])}`.")
     return [*lines, "", ", ".join(map(" ".join, versions.items()))]
