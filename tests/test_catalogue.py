@@ -118,6 +118,7 @@ def search_without_memory(model: EncoderDecoder, source: Tensor) -> tuple[list[i
         The best output's tokens and its score.
     """
     memory = model.encode(source.unsqueeze(0))
+    assert memory.key_padding_mask is None
     live: list[tuple[float, list[int]]] = [(0.0, [])]
     ended: list[tuple[float, list[int]]] = []
     limit = len(source) + EXTRA
@@ -126,7 +127,7 @@ def search_without_memory(model: EncoderDecoder, source: Tensor) -> tuple[list[i
         rows = len(live)
         prefixes = torch.tensor([[BOS, *tokens] for _, tokens in live])
         states = memory.states.expand(rows, -1, -1)
-        repeated = Memory(states, memory.key_padding_mask.expand(rows, -1), memory.summary.expand(rows, -1))
+        repeated = Memory(states, None, memory.summary.expand(rows, -1))
         gains = model.decoder(prefixes, repeated).logits[:, -1].float().log_softmax(dim=-1)
         for (score, tokens), gain in zip(live, gains.tolist(), strict=True):
             candidates += [(score + gain[t], [*tokens, t]) for t in range(VOCABULARY) if t not in (BOS, PAD)]
