@@ -128,7 +128,8 @@ def _require_stored(shape: nn.Module, weights: Mapping[str, Tensor]) -> None:
         value.untyped_storage().data_ptr(): value.untyped_storage().nbytes() // value.itemsize
         for value in weights.values()
     }
-    own = {id(value): value.numel() for value in (*shape.parameters(), *shape.buffers())}
+    # Of buffers only those that a file holds; what counts positions, say, is made with the model.
+    own = {id(value): value.numel() for value in shape.state_dict(keep_vars=True).values()}
     if sum(own.values()) > sum(stored.values()):
         told = f"{sum(own.values()):,} numbers, and the file {sum(stored.values()):,}"
         raise CheckpointError(f"does not fit the model of its own config, which has {told}")
