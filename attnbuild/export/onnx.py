@@ -90,9 +90,11 @@ def _written_out(model: EncoderDecoder) -> EncoderDecoder:
 
 
 def _example(given: Input) -> Tensor:
-    """Two sources; their numbers do not matter, and no size is 1, which would be taken for a constant."""
+    """Two sources, one of them padded; no size is 1, which would be taken for a constant."""
     if isinstance(given, TextInput):
-        return torch.full((2, 5), given.vocabulary - 1)
+        tokens = torch.full((2, 5), given.vocabulary - 1)
+        tokens[1, -1] = given.pad_id
+        return tokens
     return torch.zeros(2, given.channels, given.height, given.width, dtype=torch.uint8)
 
 
