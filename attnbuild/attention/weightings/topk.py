@@ -35,10 +35,11 @@ class TopK(Softmax):
         return f"k={self.k}"
 
     def forward(self, scores: Tensor, allowed: Tensor | None) -> Tensor:
-        if self.k >= scores.shape[-1]:
+        keys = scores.shape[-1]
+        if not torch.compiler.is_compiling() and self.k >= keys:  # an exported model meets any number of keys
             return super().forward(scores, allowed)
         rated = scores.detach() if allowed is None else scores.detach().masked_fill(~allowed, -torch.inf)
-        threshold = rated.topk(self.k, dim=-1).values[..., -1:]
+        threshold = rated.topk(torch.sym_min(self.k, keys), dim=-1).values[..., -1:]
         above, equal = rated > threshold, rated == threshold
         room = self.k - above.sum(dim=-1, keepdim=True, dtype=torch.int32)
         kept = above | (equal & (equal.cumsum(dim=-1, dtype=torch.int32) <= room))
