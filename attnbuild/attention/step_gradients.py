@@ -1,19 +1,21 @@
 """The gradient of keys and values that many single queries read, made once for all of them.
 
-A recurrent decoder asks with one query a step. Each step's gradient of the keys (and values) is an outer product as
-large as they are, which autograd would make and add up step by step. What it is made of is small: here it is kept
-until the last step is done, and then one matrix product makes the sum over all steps.
+A recurrent decoder asks with one query a step. Each step's gradient of the keys (and values) is as large as they are,
+and autograd would make it and add it up step by step. Where it is an outer product, what it is made of is small: that
+is kept until the last step is done, and then one matrix product makes the sum over all steps. Where it is not, it is
+added up in place.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-__all__ = ["mixed_by_step", "rated_by_step", "read_by_steps"]
+__all__ = ["mixed_by_step", "rated_additively_by_step", "rated_by_step", "read_by_steps"]
 
 
 def read_by_steps(states: Tensor) -> Tensor:
@@ -26,25 +28,57 @@ def read_by_steps(states: Tensor) -> Tensor:
 
 def rated_by_step(query: Tensor, key: Tensor) -> Tensor | None:
     """query key': (B, H, 1, D), (B, H, S, D) -> (B, H, 1, S); None where the key is not from ``read_by_steps``."""
-    pairs = _pairs_of(key, query)
-    return None if pairs is None else _Rate.apply(query, key, pairs)
+    left = _left_for(key, query)
+    return None if left is None else _Rate.apply(query, key, left)
+
+
+def rated_additively_by_step(query: Tensor, key: Tensor, vectors: Tensor) -> Tensor | None:
+    """vectors' tanh(query + key): (B, H, 1, D), (B, H, S, D), (H, D, 1) -> (B, H, 1, S); None as in ``rated_by_step``.
+
+    As operators of PyTorch it would go over numbers of the size of the keys about half as often again.
+    """
+    left = _left_for(key, query)
+    return None if left is None else _RateAdditively.apply(query, key, vectors, left)
 
 
 def mixed_by_step(weights: Tensor, value: Tensor) -> Tensor | None:
     """weights value: (B, H, 1, S), (B, H, S, E) -> (B, H, 1, E); None where the value is not from there."""
-    pairs = _pairs_of(value, weights)
-    return None if pairs is None else _Mix.apply(weights, value, pairs)
+    left = _left_for(value, weights)
+    return None if left is None else _Mix.apply(weights, value, left)
 
 
-#: Of each step, two factors (B, H, 1, S) and (B, H, 1, D) whose outer product is its gradient.
-_Pairs = list[tuple[Tensor, Tensor]]
+@dataclass
+class _Left:
+    """What steps leave for the gradient of the states that they read.
+
+    Attributes:
+        pairs: of a step, two factors (B, H, 1, S) and (B, H, 1, D) whose outer product is its gradient.
+        sums: of all steps that rate additively, (B, H, S, D); None where there was none yet.
+    """
+
+    pairs: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    sums: Tensor | None = None
+
+    def add(self, gradient: Tensor) -> None:
+        """Take over a gradient of a step, which is nobody else's."""
+        self.sums = gradient if self.sums is None else self.sums.add_(gradient)
+
+    def taken(self) -> Tensor | None:
+        """The gradient; the next backward pass begins anew."""
+        gathered, self.sums = self.sums, None
+        if self.pairs:
+            by_key, by_channel = (torch.cat(factors, dim=2) for factors in zip(*self.pairs, strict=True))
+            self.pairs.clear()
+            products = by_key.transpose(-2, -1) @ by_channel
+            gathered = products if gathered is None else gathered.add_(products)
+        return gathered
 
 
-def _pairs_of(states: Tensor, asking: Tensor) -> _Pairs | None:
+def _left_for(states: Tensor, asking: Tensor) -> _Left | None:
     """Where the gradient of these states is gathered, if they are read by such steps."""
     fits = asking.shape[:2] == states.shape[:2] and asking.dtype == states.dtype
-    pairs: _Pairs | None = getattr(states.grad_fn, "pairs", None) if fits else None
-    return pairs
+    left: _Left | None = getattr(states.grad_fn, "left", None) if fits else None
+    return left
 
 
 class _Read(torch.autograd.Function):
@@ -52,28 +86,26 @@ class _Read(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, states: Tensor) -> Tensor:
-        ctx.pairs = []
+        ctx.left = _Left()
         ctx.set_materialize_grads(False)
         return states.view_as(states)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor | None) -> Tensor | None:
-        if not ctx.pairs:
-            return gradient
-        by_key, by_channel = (torch.cat(factors, dim=2) for factors in zip(*ctx.pairs, strict=True))
-        ctx.pairs.clear()
-        gathered = by_key.transpose(-2, -1) @ by_channel
-        return gathered if gradient is None else gathered + gradient
+        gathered: Tensor | None = ctx.left.taken()
+        if gathered is None or gradient is None:
+            return gradient if gathered is None else gathered
+        return gathered + gradient
 
 
 class _Rate(torch.autograd.Function):
     """(B, H, 1, D), (B, H, S, D) -> (B, H, 1, S)."""
 
     @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, pairs: _Pairs) -> Tensor:
+    def forward(ctx: Any, query: Tensor, key: Tensor, left: _Left) -> Tensor:
         ctx.save_for_backward(query, key)
-        ctx.pairs = pairs
+        ctx.left = left
         return (query * key).sum(dim=-1).unsqueeze(-2)
 
     @staticmethod
@@ -81,17 +113,44 @@ class _Rate(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, None, None]:
         query, key = ctx.saved_tensors
         if ctx.needs_input_grad[1]:
-            ctx.pairs.append((gradient, query))
+            ctx.left.pairs.append((gradient, query))
         return (_mix(gradient, key) if ctx.needs_input_grad[0] else None), None, None
+
+
+class _RateAdditively(torch.autograd.Function):
+    """(B, H, 1, D), (B, H, S, D), (H, D, 1) -> (B, H, 1, S), by tanh(x) = 2 s(2 x) - 1 with the logistic s."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, vectors: Tensor, left: _Left) -> Tensor:
+        logistic = torch.add(2 * query, key, alpha=2).sigmoid_()
+        ctx.save_for_backward(logistic, vectors)
+        ctx.left = left
+        rates = torch.einsum("bhsd,hd->bhs", logistic, 2 * vectors.squeeze(-1))
+        return rates.unsqueeze(2) - vectors.sum(dim=1, keepdim=True)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, None, Tensor | None, None]:
+        logistic, vectors = ctx.saved_tensors
+        of_vectors = None
+        if ctx.needs_input_grad[2]:
+            of_tanh = 2 * torch.einsum("bhsd,bhs->hd", logistic, gradient.squeeze(2)) - gradient.sum(dim=(0, 3))
+            of_vectors = of_tanh.unsqueeze(-1)
+        # d tanh(x) / dx = 4 s(2 x) (1 - s(2 x))
+        of_sum = torch.addcmul(logistic, logistic, logistic, value=-1)
+        of_sum.mul_(gradient.transpose(-2, -1)).mul_(4 * vectors.transpose(-2, -1))
+        of_query = of_sum.sum(dim=-2, keepdim=True) if ctx.needs_input_grad[0] else None
+        ctx.left.add(of_sum)
+        return of_query, None, of_vectors, None
 
 
 class _Mix(torch.autograd.Function):
     """(B, H, 1, S), (B, H, S, E) -> (B, H, 1, E)."""
 
     @staticmethod
-    def forward(ctx: Any, weights: Tensor, value: Tensor, pairs: _Pairs) -> Tensor:
+    def forward(ctx: Any, weights: Tensor, value: Tensor, left: _Left) -> Tensor:
         ctx.save_for_backward(weights, value)
-        ctx.pairs = pairs
+        ctx.left = left
         return _mix(weights, value)
 
     @staticmethod
@@ -99,7 +158,7 @@ class _Mix(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, None, None]:
         weights, value = ctx.saved_tensors
         if ctx.needs_input_grad[1]:
-            ctx.pairs.append((weights, gradient))
+            ctx.left.pairs.append((weights, gradient))
         of_weights = (gradient * value).sum(dim=-1).unsqueeze(-2) if ctx.needs_input_grad[0] else None
         return of_weights, None, None
 

@@ -9,7 +9,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import attnbuild
-from attnbuild.attention.step_gradients import mixed_by_step, rated_by_step, read_by_steps
+from attnbuild.attention.step_gradients import (
+    mixed_by_step,
+    rated_additively_by_step,
+    rated_by_step,
+    read_by_steps,
+)
 from attnbuild.memory import Memory, masked_mean
 
 SHAPE = st.tuples(*(st.integers(1, 4) for _ in range(4)), st.integers(1, 5))
@@ -108,3 +113,24 @@ def test_layers_learn_the_same_step_by_step(preset: str) -> None:
         output, state = layer.step(asked, state, sentences=2)
         outputs.append(output.values)
     torch.testing.assert_close(gradients(torch.cat(outputs, dim=1)), together)
+
+
+@settings(deadline=None)
+@given(shape=SHAPE)
+def test_additive_steps_are_the_formula(shape: tuple[int, ...]) -> None:
+    """The key is read by products too, as values are where they are the keys."""
+    query, key, _ = drawn(shape)
+    vectors = torch.randn(shape[1], shape[3], 1, dtype=torch.float64).requires_grad_()
+    read, rates, products = read_by_steps(key), [], []
+    for asked in query.split(1, dim=2):
+        rates.append(rated_additively_by_step(asked, read, vectors))
+        products.append(rated_by_step(asked, read))
+    apart = torch.cat(rates, dim=2) + torch.cat(products, dim=2)
+    hidden = (query.unsqueeze(3) + key.unsqueeze(2)).tanh()
+    together = (hidden @ vectors.unsqueeze(1)).squeeze(-1) + query @ key.transpose(-2, -1)
+    torch.testing.assert_close(apart, together)
+    wanted, inputs = torch.randn_like(together), (query, key, vectors)
+    for found, expected in zip(
+        torch.autograd.grad(apart, inputs, wanted), torch.autograd.grad(together, inputs, wanted), strict=True
+    ):
+        torch.testing.assert_close(found, expected)

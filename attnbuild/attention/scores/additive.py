@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from attnbuild.attention.place import HeadPlace
 from attnbuild.attention.products import by_head, scored
 from attnbuild.attention.scores.base import Score
+from attnbuild.attention.step_gradients import rated_additively_by_step
 from attnbuild.registry import register
 
 __all__ = ["Additive"]
@@ -46,6 +47,9 @@ class Additive(Score):
 
     def rate(self, query: Tensor, key: Tensor) -> Tensor:
         """Block by block over the queries: the (B, H, N, S, D) tensor never exists as a whole."""
+        gathered = rated_additively_by_step(query, key, self.vector) if query.shape[2] == 1 else None
+        if gathered is not None:
+            return gathered
         width = max(1, self.block_size // max(1, key.numel()))
         if query.shape[2] <= width:
             return self._rate_block(query, key)
