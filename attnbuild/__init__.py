@@ -13,6 +13,7 @@ from attnbuild.errors import AttnbuildError, CheckpointError, ConfigError, DataE
 
 if TYPE_CHECKING:
     from attnbuild.attention import build_attention
+    from attnbuild.choices import add_choice
     from attnbuild.names import list_names
     from attnbuild.registry import register
     from attnbuild.training.checkpoint import load
@@ -22,6 +23,7 @@ __all__ = [
     "CheckpointError",
     "ConfigError",
     "DataError",
+    "add_choice",
     "build_attention",
     "list_names",
     "load",
@@ -30,6 +32,7 @@ __all__ = [
 __version__ = "0.1.0"
 
 _HOMES = {
+    "add_choice": "attnbuild.choices",
     "build_attention": "attnbuild.attention",
     "list_names": "attnbuild.names",
     "load": "attnbuild.training.checkpoint",

@@ -14,7 +14,9 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import os
 import pkgutil
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
@@ -173,9 +175,15 @@ def lookup(kind: str, name: Any) -> Any:
 def load_plugins(modules: Iterable[str] = ()) -> None:
     """Import the plugins: every installed entry point of the group, and the given modules.
 
+    Args:
+        modules: names of modules that are installed, or lie in the working directory.
+
     Raises:
         ConfigError: a module cannot be imported; the message is the root cause.
     """
+    modules = list(modules)
+    if modules and os.getcwd() not in sys.path:  # which python -m puts there, and a command such as attnbuild does not
+        sys.path.append(os.getcwd())
     targets = {entry.value: f"entry point {entry.name!r}" for entry in entry_points(group=ENTRY_POINT_GROUP)}
     targets.update(dict.fromkeys(modules, "plugins"))
     for target, origin in targets.items():

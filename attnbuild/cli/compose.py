@@ -20,11 +20,13 @@ from hydra.plugins.config_source import ConfigResult, ConfigSource
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from attnbuild.cli.overrides import search_path_in
+from attnbuild.cli.overrides import plugins_in, search_path_in
 from attnbuild.cli.places import PLACES, register_places
+from attnbuild.cli.plugin_choices import register_plugin_choices
 from attnbuild.cli.translate import translated
 from attnbuild.errors import ConfigError
 from attnbuild.paths import conf_dir
+from attnbuild.registry import load_plugins
 from attnbuild.sections import INHERIT
 from attnbuild.yaml_files import check_yaml
 
@@ -36,16 +38,19 @@ VERSION_BASE = "1.3"
 
 @contextmanager
 def open_loader(config_dir: str | None = None, typed: Sequence[str] = ()) -> Iterator[ConfigLoader]:
-    """Hydra's config loader over the shipped configs and, behind them, a user's folders.
+    """Hydra's config loader over the shipped configs and, behind them, a user's folders and plugins.
 
     Args:
         config_dir: a folder of the user's.
-        typed: the overrides; ``hydra.searchpath=[...]`` among them adds folders.
+        typed: the overrides; ``hydra.searchpath=[...]`` among them adds folders, ``plugins=[...]`` what those add.
 
     Raises:
-        ConfigError: the user's folder does not exist.
+        ConfigError: the user's folder does not exist, or a plugin cannot be imported.
     """
+    if plugins := plugins_in(typed):
+        load_plugins(plugins)
     register_places()
+    register_plugin_choices()
     version.setbase(VERSION_BASE)
     search_path = create_config_search_path(str(conf_dir()))
     if config_dir is not None:

@@ -1,4 +1,4 @@
-"""``attnbuild list [KIND] [GLOB] [--json]``: what there is to choose, and its options."""
+"""``attnbuild list [KIND] [GLOB] [plugins=[...]] [--json]``: what there is to choose, and its options."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
+from attnbuild.choices import CHOICES
 from attnbuild.cli.annotation import describe_type
 from attnbuild.cli.arguments import refuse
 from attnbuild.errors import ConfigError, did_you_mean
 from attnbuild.paths import conf_dir
-from attnbuild.registry import KINDS, Option, lookup, names, options_of, summary_of
+from attnbuild.registry import KINDS, Option, load_plugins, lookup, names, options_of, summary_of
 
 __all__ = ["entries", "kinds", "run"]
 
@@ -29,13 +30,20 @@ def run(words: Sequence[str]) -> int:
         ConfigError: there is no such kind, or nothing of that name.
     """
     parser = argparse.ArgumentParser(
-        prog="attnbuild list", description="What there is to choose, with options, defaults and papers."
+        prog="attnbuild list",
+        usage="attnbuild list [KIND] [GLOB] [plugins=[MODULE,...]] [--json]",
+        description="What there is to choose, with options, defaults and papers; with plugins=[...] theirs too.",
     )
     parser.error = refuse  # type: ignore[method-assign]
     parser.add_argument("kind", nargs="?", help="attention, a kind of part or a config group; none lists them")
     parser.add_argument("glob", nargs="?", help="only names like this, with all that is known of each: 'luong*'")
     parser.add_argument("--json", action="store_true", help="for programs")
-    given = parser.parse_args(list(words))
+    plugins = [word for word in words if word.startswith("plugins=")]
+    given = parser.parse_args([word for word in words if word not in plugins])
+    if plugins:
+        from attnbuild.cli.overrides import plugins_in
+
+        load_plugins(plugins_in(plugins))
     if given.kind is None:
         found = [{"name": kind, "summary": ", ".join(_names(kind))} for kind in kinds()]
     else:
@@ -94,7 +102,8 @@ def _meant(word: str) -> str:
 def _names(kind: str) -> list[str]:
     if kind in KINDS:
         return names(kind)
-    return sorted(path.stem for path in (conf_dir() / kind).glob("*.yaml"))
+    added = [path.removeprefix(f"{kind}/") for path in CHOICES if path.startswith(f"{kind}/")]
+    return sorted({*added, *(path.stem for path in (conf_dir() / kind).glob("*.yaml"))})
 
 
 def _entry(kind: str, name: str) -> dict[str, Any]:
@@ -123,7 +132,9 @@ def _option(option: Mapping[str, Any]) -> dict[str, Any]:
 
 def _first_comment(group: str, name: str) -> str:
     """The first line of a config file that says what it is for."""
-    for line in (conf_dir() / group / f"{name}.yaml").read_text(encoding="utf-8").splitlines():
+    file = conf_dir() / group / f"{name}.yaml"
+    content = file.read_text(encoding="utf-8") if file.is_file() else CHOICES[f"{group}/{name}"]
+    for line in content.splitlines():
         text = line.removeprefix("#").strip()
         if line.startswith("#") and not text.startswith("@"):
             return text

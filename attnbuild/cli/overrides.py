@@ -11,7 +11,16 @@ from hydra.errors import HydraException
 
 from attnbuild.errors import Problem
 
-__all__ = ["COMMAND_LINE", "as_typed", "choices_in", "is_choice", "pass_on", "read_overrides", "search_path_in"]
+__all__ = [
+    "COMMAND_LINE",
+    "as_typed",
+    "choices_in",
+    "is_choice",
+    "pass_on",
+    "plugins_in",
+    "read_overrides",
+    "search_path_in",
+]
 
 #: The origin of a problem that was typed.
 COMMAND_LINE = "command line"
@@ -63,9 +72,18 @@ def _column(error: HydraException) -> int | None:
 
 def search_path_in(typed: Sequence[str]) -> list[str]:
     """The folders of ``hydra.searchpath=[...]``, where it was typed."""
-    overrides, _ = read_overrides([text for text in typed if "hydra.searchpath=" in text])
-    folders = [override.value() for override in overrides]
-    return [str(folder) for value in folders if isinstance(value, list) for folder in value]
+    return _list_in(typed, "hydra.searchpath")
+
+
+def plugins_in(typed: Sequence[str]) -> list[str]:
+    """The modules of ``plugins=[...]``, where it was typed."""
+    return _list_in(typed, "plugins")
+
+
+def _list_in(typed: Sequence[str], key: str) -> list[str]:
+    overrides, _ = read_overrides([text for text in typed if text.lstrip("+").startswith(f"{key}=")])
+    values = [override.value() for override in overrides if not override.is_sweep_override()]
+    return [str(item) for value in values if isinstance(value, list) for item in value]
 
 
 def is_choice(override: Override, groups: Iterable[str]) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.test_docs import ROOT, fences
 
-TRAIN = "train --config-dir my_conf plugins=[my_tagging] task=tagging data.root=my_tags data.validation=train.csv"
+TRAIN = "train plugins=[my_tagging] task=tagging data.root=my_tags data.validation=train.csv"
 SMALL = (
     "data.test=train.csv trainer.max_steps=60 validation.every=30 model.dim=16 model.dropout=0 optimizer.lr=0.02 "
     "scheduler=constant average=none"
@@ -18,7 +18,7 @@ SMALL = (
 
 def attnbuild(*words: str, folder: Path, typed: str = "") -> str:
     done = subprocess.run(
-        [sys.executable, "-m", "attnbuild", *words],
+        [Path(sys.executable).with_name("attnbuild"), *words],  # as typed: it does not look into the folder itself
         cwd=folder,
         input=typed,
         capture_output=True,
@@ -34,7 +34,8 @@ def test_words_are_tagged(tmp_path: Path) -> None:
         if fence.path:
             (tmp_path / fence.path).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / fence.path).write_text(fence.body, encoding="utf-8")
-    assert {path.name for path in tmp_path.rglob("*.*")} == {"my_tagging.py", "tagging.yaml", "train.csv"}
+    assert {path.name for path in tmp_path.rglob("*.*")} == {"my_tagging.py", "train.csv"}
+    assert "A tag for each word" in attnbuild("list", "task", "plugins=[my_tagging]", folder=tmp_path)
     attnbuild(*TRAIN.split(), *SMALL.split(), folder=tmp_path)
     (summary,) = tmp_path.rglob("summary.json")
     metrics = json.loads(summary.read_text(encoding="utf-8"))["metrics"]
