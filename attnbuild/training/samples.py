@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import logging
 from collections.abc import Iterable
 from typing import Any
@@ -11,9 +10,10 @@ from lightning.pytorch import Callback
 
 from attnbuild.printable import printable
 from attnbuild.training.run import RunFolder
+from attnbuild.training.spread import spread
 from attnbuild.training.task import Prediction
 
-__all__ = ["Samples", "first_predictions", "render"]
+__all__ = ["Samples", "render", "some_of"]
 
 _log = logging.getLogger(__name__)
 
@@ -36,16 +36,17 @@ class Samples(Callback):
         if trainer.state.fn != "fit" or not trainer.is_global_zero:
             return
         if self.samples:
-            text = render(first_predictions(module.predictions, self.samples))
+            text = render(some_of(module.predictions, self.samples))
             self.run.write_text(f"samples/step-{trainer.global_step:06d}.txt", text)
             _log.info("samples at step %d:\n%s", trainer.global_step, text.rstrip())
         if self.maps:
             module.task.maps(module.model, self.maps, self.run.maps)
 
 
-def first_predictions(predictions: Iterable[Prediction], count: int) -> list[Prediction]:
-    """The predictions of the first examples of the split, in its order."""
-    return heapq.nsmallest(count, predictions, key=lambda prediction: prediction.index)
+def some_of(predictions: Iterable[Prediction], count: int) -> list[Prediction]:
+    """The predictions of a few examples from all over the split, in its order."""
+    ordered = sorted(predictions, key=lambda prediction: prediction.index)
+    return [ordered[place] for place in spread(count, len(ordered))]
 
 
 def render(predictions: Iterable[Prediction]) -> str:

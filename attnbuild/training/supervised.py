@@ -26,6 +26,7 @@ from attnbuild.generation.base import Search, SearchPlace
 from attnbuild.model import EncoderDecoder
 from attnbuild.printable import in_one_line
 from attnbuild.registry import build
+from attnbuild.training.spread import spread
 from attnbuild.training.task import Prediction
 from attnbuild.training.two_sides import TwoSidedTask
 
@@ -187,7 +188,7 @@ class SupervisedTask(TwoSidedTask):
 
     def maps(self, model: nn.Module, count: int, folder: Path) -> list[Path]:
         corpus = self.corpora["validation"]
-        indices = list(range(min(count, len(corpus))))
+        indices = spread(count, len(corpus))
         search = self.search(self.config["validation"]["search"])
         return self.explain(model, dict(zip(indices, self._values(corpus, indices), strict=True)), search, folder)
 

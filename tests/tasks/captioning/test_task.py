@@ -155,8 +155,8 @@ def test_a_term_without_a_gradient_is_refused(cache: Path) -> None:
 
 
 def test_each_image_gets_a_heatmap_for_each_word(task: Captioning, tmp_path: Path) -> None:
-    files = task.maps(model_of(task), 2, tmp_path)
-    assert [path.name for path in files] == ["0.png", "1.png"]
+    files = task.maps(model_of(task), 2, tmp_path)  # from all over the split, which may be sorted
+    assert [path.name for path in files] == ["0.png", f"{len(task.corpora['validation']) // 2}.png"]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in files)
 
 
