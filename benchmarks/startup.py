@@ -49,13 +49,14 @@ class OneUpdate(Callback):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--page", type=Path, default=PAGE)
+    given = parser.parse_args()
     commands = {"imports": [sys.executable, "-c", IMPORTS]}
     for name, words in TYPED.items():
         commands[name] = [sys.executable, "-m", *words, f"plugins=[{Path(__file__).stem}]", "callbacks.one_update={}"]
     with tempfile.TemporaryDirectory() as folder:
         seconds: dict[str, list[float]] = {name: [] for name in commands}
-        for turn in range(rounds + 1):
+        for turn in range(given.rounds + 1):
             for name, command in commands.items():
                 taken = seconds_of(command, folder)
                 if turn:  # the first fills the caches of vocabularies and files
@@ -66,8 +67,8 @@ def main() -> None:
         "machine": machine(),
         "versions": versions(("attnbuild", "torch", "lightning", "hydra-core")),
     }
-    PAGE.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    PAGE.write_text(page(seconds, record), encoding="utf-8")
+    given.page.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    given.page.write_text(page(seconds, record), encoding="utf-8")
 
 
 def seconds_of(command: list[str], folder: str) -> float:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import importlib
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -152,6 +154,15 @@ def test_page_of_attention_quality_shows_what_was_measured(monkeypatch: pytest.M
     assert "| none | 11.0 ± 1.0 | 2.00 | 2.00 M | 1000 |" in (tmp_path / "page.md").read_text(encoding="utf-8")
     assert (tmp_path / "page.png").exists()
     assert pages.Figures.kept_in(tmp_path / "page.md") == figures
+
+
+@pytest.mark.slow
+def test_the_start_of_typed_commands_is_timed(tmp_path: Path) -> None:
+    page = tmp_path / "startup.md"
+    subprocess.run([sys.executable, BENCHMARKS / "startup.py", "--rounds", "1", "--page", page], check=True)
+    values = {row["case"]: row["value"] for row in json.loads(page.with_suffix(".json").read_text())["rows"]}
+    assert set(values) == {"transformer", "rnn", "cnn"}
+    assert all(value > 0 for value in values.values())
 
 
 def test_training_of_the_gpu_benchmark_runs_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
