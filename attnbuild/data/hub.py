@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
-from attnbuild.errors import ConfigError
+from attnbuild.errors import AttnbuildError, ConfigError
 
 __all__ = ["quietly", "reading", "require_in_reach", "transformers"]
 
@@ -66,14 +66,13 @@ def reading(path: str | None, option: str) -> Iterator[None]:
     Raises:
         ConfigError: there is nothing of the kind, the hub cannot be reached, or the files cannot be used.
     """
-    from safetensors import SafetensorError
-
     try:
         yield
-    except ConfigError:
+    except AttnbuildError:
         raise
-    # A tensor of another shape is a RuntimeError; a model that needs one more package, an ImportError.
-    except (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError) as error:
+    # The library's models raise whatever they come upon: a tensor of another shape is a RuntimeError, a package that
+    # is missing an ImportError, an input that the model needs besides a TypeError.
+    except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ConfigError(
             f"{path!r} cannot be read ({reason}): name a model of the hub, which must be in reach or in its cache, "
@@ -84,12 +83,15 @@ def reading(path: str | None, option: str) -> Iterator[None]:
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """The library's warnings are left out."""
+    """The library's warnings and progress bars are left out."""
     from transformers.utils import logging
 
-    level = logging.get_verbosity()
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
+    logging.disable_progress_bar()
     try:
         yield
     finally:
         logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()

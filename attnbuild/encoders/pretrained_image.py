@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from attnbuild.data.hub import reading
 from attnbuild.encoders.pixels import Normalise
 from attnbuild.encoders.pretrained_files import ModelFiles
-from attnbuild.errors import ConfigError
+from attnbuild.errors import AttnbuildError, ConfigError
 from attnbuild.inputs import ImageInput
 from attnbuild.memory import Memory
 
@@ -36,11 +37,12 @@ class ImageReader(nn.Module):
             )
         self.normalise = Normalise(*_statistics(files, self.channels))
         takes = inspect.signature(self.model.forward).parameters
+        _require_pixels_alone(files, takes)
         self.options = {"interpolate_pos_encoding": True} if "interpolate_pos_encoding" in takes else {}
         shape = self._shape(files, source)
         self.width = shape[1] if len(shape) == 4 else shape[2]
         size = source.height, source.width
-        self.grid = (shape[2], shape[3]) if len(shape) == 4 else _grid(size, shape[1], files.config)
+        self.grid = (shape[2], shape[3]) if len(shape) == 4 else _grid(size, shape[1], files)
         self.extra = 0 if len(shape) == 4 else shape[1] - self.grid[0] * self.grid[1]
         #: ConvNeXt normalises the mean of its last map by a layer of its own.
         self.normalises_mean = len(shape) == 4 and isinstance(getattr(self.model, "layernorm", None), nn.LayerNorm)
@@ -48,9 +50,16 @@ class ImageReader(nn.Module):
 
     def _shape(self, files: ModelFiles, source: ImageInput) -> tuple[int, ...]:
         """Of the model's output for one image: (1, tokens, width) or (1, width, height, width); found on no device."""
-        with reading(files.name, "image.size"), torch.device("meta"), torch.no_grad():
-            image = torch.empty(1, self.channels, source.height, source.width)
-            return tuple(files.shape().eval()(pixel_values=image, **self.options).last_hidden_state.shape)
+        with reading(files.name, files.option), torch.device("meta"):
+            model = files.shape().eval()
+        try:
+            with torch.device("meta"), torch.no_grad():
+                image = torch.empty(1, self.channels, source.height, source.width)
+                return tuple(model(pixel_values=image, **self.options).last_hidden_state.shape)
+        except AttnbuildError:
+            raise
+        except Exception as error:  # whatever a model raises at a size that it was not made for
+            raise ConfigError(_wrong_size(files, source, error), "image.size") from error
 
     def carried(self) -> dict[str, Any]:
         return self.config
@@ -68,14 +77,51 @@ class ImageReader(nn.Module):
         return Memory(cells, None, states[:, 0] if self.extra else cells.mean(dim=1), self.grid)
 
 
-def _grid(size: tuple[int, int], tokens: int, config: Any) -> tuple[int, int]:
-    """The cells of an image that so many tokens stand for; those of stages that merge them are fewer."""
+def _require_pixels_alone(files: ModelFiles, takes: Mapping[str, inspect.Parameter]) -> None:
+    several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    needed = [name for name, one in takes.items() if one.default is one.empty and one.kind not in several]
+    more = sorted({*needed} - {"pixel_values"})
+    if more:
+        raise ConfigError(
+            f"{files.name!r} ({files.config.model_type}) asks for more than pixels: {', '.join(more)}", files.option
+        )
+
+
+def _wrong_size(files: ModelFiles, source: ImageInput, error: Exception) -> str:
+    """What to do about a model that fails at the size of the images."""
+    own = getattr(files.config, "image_size", None)
+    own = own[0] if isinstance(own, list | tuple) and own else own
+    advice = f"set image.size={own}, its own" if isinstance(own, int) and own != source.height else "choose another"
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return f"{files.name!r} does not read images of {source.height} x {source.width} pixels ({reason}): {advice}"
+
+
+def _grid(size: tuple[int, int], tokens: int, files: ModelFiles) -> tuple[int, int]:
+    """The cells of an image of some size that so many tokens stand for, after those that stand for the whole of it.
+
+    Raises:
+        ConfigError: they are not one a cell, in order.
+    """
+    config = files.config
     patch = getattr(config, "patch_size", 1)
     rows, columns = patch if isinstance(patch, list | tuple) else (patch, patch)
-    height, width = size[0] // rows, size[1] // columns
-    while height * width > tokens:
-        height, width = -(-height // 2), -(-width // 2)
-    return height, width
+    stages = getattr(config, "depths", None)
+    merges = len(stages) - 1 if isinstance(stages, list | tuple) else 0
+    # A class token; another to learn from a teacher (DeiT); registers (Darcet et al. 2024).
+    extra = {0, 1, 2, 1 + int(getattr(config, "num_register_tokens", 0) or 0)}
+    whole = (size[0] // rows, size[1] // columns)
+    padded = (-(-size[0] // rows), -(-size[1] // columns))  # as models of several stages read the rest of an image
+    shuffled = hasattr(config, "mask_ratio")  # masked autoencoders draw an order anew for each image, trained or not
+    for height, width in (whole, padded):
+        for _ in range(merges):
+            height, width = -(-height // 2), -(-width // 2)
+        if tokens - height * width in extra and not shuffled:
+            return height, width
+    raise ConfigError(
+        f"{files.name!r} ({config.model_type}) gives no state for each part of an image in its place, as it drops, "
+        "shuffles or adds some: choose a model that does, such as a ViT, a Swin or a ConvNeXt",
+        files.option,
+    )
 
 
 def _statistics(files: ModelFiles, channels: int) -> tuple[list[float], list[float]]:

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attnbuild.data.tokenizers.pretrained import SHIFT, ModelTokens, model_tokens
 from attnbuild.data.tokenizers.vocabulary import BOS, EOS, PAD, UNK
 from attnbuild.encoders.pretrained_files import PATH, TOKENS, ModelFiles
-from attnbuild.errors import ConfigError, DataError
+from attnbuild.errors import ConfigError
 from attnbuild.inputs import TextInput
 from attnbuild.memory import Memory, masked_mean
 
 __all__ = ["TextReader"]
 
+_log = logging.getLogger(__name__)
+
 
 class TextReader(nn.Module):
-    """Our token ids to the model's, and its states to ours."""
+    """Our token ids to the model's, and its states to ours.
+
+    Of a text that is longer than the model has positions for, the beginning is read, as is usual; a log line says so.
+    """
 
     def __init__(self, files: ModelFiles, source: TextInput) -> None:
         super().__init__()
@@ -28,6 +35,7 @@ class TextReader(nn.Module):
         self.tokens = self._tokens(files, source)
         self.own_summary = self.tokens.class_token
         self.name, self.longest = files.name, _longest(self.model, files.config)
+        self._cut_was_told = False
         takes = inspect.signature(self.model.forward).parameters
         self.kinds = getattr(files.config, "type_vocab_size", 0) if "token_type_ids" in takes else 0
         self.config = files.to_carry()
@@ -55,22 +63,37 @@ class TextReader(nn.Module):
         return {**self.config, TOKENS: self.tokens.to_dict()}
 
     def forward(self, source: Tensor) -> Memory:
-        """Token ids (B, S), padded at the right -> memory."""
+        """Token ids (B, S), padded at the right -> memory, of the beginning where S is more than the model reads."""
+        source = self._beginning(source)
         padding, ids = source == PAD, self._to_model(source)
         mask = ~padding
         if self.tokens.class_token:
             ids = F.pad(ids, (1, 0), value=self.tokens.begin)
             mask = F.pad(mask, (1, 0), value=True)
-        if self.longest is not None and ids.shape[1] > self.longest:
-            raise DataError(
-                f"a text of {source.shape[1]} tokens is longer than {self.name!r} reads, "
-                f"{self.longest - (ids.shape[1] - source.shape[1])}: set batch.max_length, or leave long texts out"
-            )
         kinds = {"token_type_ids": self._kinds(ids)} if self.kinds > 1 else {}
         states = self.model(input_ids=ids, attention_mask=mask.long(), **kinds).last_hidden_state
         if self.tokens.class_token:
             return Memory(states[:, 1:], padding, states[:, 0])
         return Memory(states, padding, masked_mean(states, padding))
+
+    def _beginning(self, source: Tensor) -> Tensor:
+        """As many tokens as the model has positions for; what is cut ends as whole texts do."""
+        if self.longest is None:
+            return source
+        most = self.longest - self.tokens.class_token
+        if source.shape[1] <= most:
+            return source
+        if not self._cut_was_told:
+            self._cut_was_told = True
+            _log.warning(
+                "%s reads %d tokens: of longer texts, such as one of %d, it sees the beginning",
+                self.name,
+                most,
+                source.shape[1],
+            )
+        beginning, goes_on = source[:, :most], source[:, most] != PAD
+        end = torch.where(goes_on, EOS, beginning[:, -1])
+        return torch.cat([beginning[:, :-1], end.unsqueeze(1)], dim=1)
 
     def _to_model(self, source: Tensor) -> Tensor:
         ids = source - SHIFT

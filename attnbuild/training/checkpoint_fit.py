@@ -42,7 +42,7 @@ _COUNTING = (torch.ops.aten.arange, torch.ops.aten.eye, torch.ops.aten.linspace,
 _USED = ("task", "search", "validation", "trainer")
 _USED_BY_PAIRS = ("encoder", "decoder", "model", "batch", "data")
 
-#: Keys of a pretrained model's own config at which the transformers library fetches code or weights from a hub.
+#: In keys of a pretrained model's own config at which the transformers library fetches code or weights from a hub.
 _FETCHING = ("implementation", "auto_map", "backbone", "kernel", "quantization", "adapter", "peft", "_name_or_path")
 
 
@@ -77,21 +77,32 @@ def _fetching(encoder: Mapping[str, Any]) -> list[Problem]:
         return []
     if not isinstance(encoder.get("config"), dict):
         return [Problem("encoder.config", "is missing: this checkpoint needs the files of another model")]
-    keys = sorted({str(key) for key in _keys(encoder["config"]) if any(name in str(key) for name in _FETCHING)})
+    keys = sorted(
+        {
+            str(key)
+            for key, value in _items(encoder["config"])
+            if any(name in str(key) for name in _FETCHING) and not _is_a_size(value)
+        }
+    )
     return [
         Problem(f"encoder.config.{key}", "names something to fetch, which no checkpoint of ours does") for key in keys
     ]
 
 
-def _keys(value: Any) -> Iterator[Any]:
-    """The keys of a mapping and of all within it."""
+def _items(value: Any) -> Iterator[tuple[Any, Any]]:
+    """The items of a mapping and of all within it."""
     if isinstance(value, dict):
-        yield from value
-        for inner in value.values():
-            yield from _keys(inner)
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            yield from _keys(inner)
+        yield from value.items()
+    if isinstance(value, dict | list | tuple):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _items(inner)
+
+
+def _is_a_size(value: Any) -> bool:
+    """Numbers, as of a convolution's kernels, or nothing: neither names anything."""
+    if isinstance(value, list | tuple):
+        return all(_is_a_size(inner) for inner in value)
+    return value is None or value is False or (isinstance(value, int | float) and value is not True)
 
 
 def fitting_model(task: Task, weights: Mapping[str, Tensor]) -> nn.Module:

@@ -73,7 +73,7 @@ class Translation(WritingTask):
         for (number, source), answer, looked_at in zip(inputs.items(), answers, weights, strict=True):
             files += draw_alignment(
                 looked_at,
-                self.source_side.labels(source),
+                self.source_side.labels(source)[: looked_at.shape[-1]],  # an encoder may read the beginning alone
                 self.vocabulary.tokens([*answer.tokens, EOS]),
                 folder / f"sentence-{number}.png",
                 title=answer.text,

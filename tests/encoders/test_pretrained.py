@@ -17,7 +17,6 @@ from attnbuild import ConfigError
 from attnbuild.data.place import TokenizerPlace
 from attnbuild.data.tokenizers.vocabulary import BOS, EOS, PAD, UNK, Vocabulary
 from attnbuild.encoders.base import Encoder
-from attnbuild.errors import DataError
 from attnbuild.initialisation import Initialisation, initialise
 from attnbuild.inputs import ImageInput, TextInput
 from attnbuild.memory import masked_mean
@@ -272,19 +271,62 @@ def test_another_vocabulary_is_refused(tmp_path: Path) -> None:
         pretrained(text(100), path=tmp_path)
 
 
-def test_a_text_longer_than_the_model_reads_is_refused(tmp_path: Path) -> None:
-    save_bert(tmp_path)
-    words = vocabulary(tmp_path)
-    model = pretrained(text(len(words)), path=tmp_path)
-    model(torch.full((1, 11), 9))
-    with pytest.raises(DataError, match=r"12 tokens is longer than .* reads, 11: set batch\.max_length"):
-        model(torch.full((1, 12), 9))
-    save_roberta(tmp_path / "roberta")
-    words = vocabulary(tmp_path / "roberta")
-    model = pretrained(text(len(words)), path=tmp_path / "roberta")
-    model(torch.full((1, 37), 9))  # 40 positions, of which the first two are none, and a class token
-    with pytest.raises(DataError, match=r"38 tokens is longer than .* reads, 37: "):
-        model(torch.full((1, 38), 9))
+@pytest.mark.parametrize(
+    ("save", "most"),
+    [(save_bert, 11), (save_roberta, 37)],  # 40 positions, of which the first two are none, and a class token
+)
+def test_of_a_longer_text_the_beginning_is_read(
+    save: Any, most: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    save(tmp_path)
+    model = pretrained(text(len(vocabulary(tmp_path))), path=tmp_path)
+    long = torch.full((3, most + 4), 9)
+    long[1, 4], long[1, 5:] = EOS, PAD
+    long[2, most - 1], long[2, most:] = EOS, PAD
+    beginnings = long[:, :most].clone()
+    beginnings[0, -1] = EOS
+    model(beginnings)
+    assert "sees the beginning" not in caplog.text
+    found, again, expected = model(long), model(long), model(beginnings)
+    assert caplog.text.count(f"reads {most} tokens: of longer texts, such as one of {most + 4}") == 1
+    for memory in (found, again):
+        torch.testing.assert_close(memory.states, expected.states)
+        torch.testing.assert_close(memory.summary, expected.summary)
+        assert torch.equal(memory.key_padding_mask, beginnings == PAD)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("ViTMAE", {**SMALL, "image_size": 32, "patch_size": 8}),  # a quarter of the patches, shuffled
+        ("ViTMAE", {**SMALL, "image_size": 32, "patch_size": 8, "mask_ratio": 0.0}),  # all, shuffled
+        ("Yolos", {**SMALL, "image_size": [32, 32], "patch_size": 8, "num_detection_tokens": 10}),
+    ],
+    ids=["vit_mae", "vit_mae of all", "yolos"],
+)
+def test_states_that_are_no_grid_are_refused(kind: str, options: dict[str, Any], tmp_path: Path) -> None:
+    save_model(kind, tmp_path, **options)
+    with pytest.raises(ConfigError, match=r"encoder\.path .*gives no state for each part of an image in its place"):
+        pretrained(image(), path=tmp_path)
+
+
+def test_a_model_that_asks_for_more_than_pixels_is_refused(tmp_path: Path) -> None:
+    save_model("Siglip2Vision", tmp_path, **SMALL, num_patches=16, patch_size=8)
+    with pytest.raises(ConfigError, match=r"encoder\.path .*asks for more than pixels: .*spatial_shapes"):
+        pretrained(image(), path=tmp_path)
+
+
+def test_a_size_that_a_model_cannot_read_is_told(tmp_path: Path) -> None:
+    save_model("Yolos", tmp_path, **SMALL, image_size=[32, 32], patch_size=8, num_detection_tokens=1)
+    with pytest.raises(ConfigError, match=r"image\.size .*does not read images of 4 x 4 pixels .*image\.size=32"):
+        pretrained(image(4, 4), path=tmp_path)
+
+
+def test_the_rest_of_an_image_is_a_cell_where_the_model_makes_it_one(tmp_path: Path) -> None:
+    """Swin pads 34 pixels to 9 patches of 4, and these to 5 pairs."""
+    save_model("Swin", tmp_path, **VISION["swin"][1])
+    memory = pretrained(image(34, 34), path=tmp_path)(pixels(1, 3, 34, 34))
+    assert (memory.grid, memory.states.shape[1]) == ((5, 5), 25)
 
 
 @pytest.mark.parametrize("meta", [False, True])
