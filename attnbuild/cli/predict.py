@@ -17,8 +17,8 @@ attnbuild predict run=DIR input=FILE|DIR|- [output=FILE|-] [explain=true] [OVERR
   input=FILE         one text a line (two with a tab between them, for a model of pairs); - is standard input;
                      for a model that reads images, an image or a folder of images; for either a table (csv, tsv,
                      jsonl, parquet): data.source=COLUMN, for a model of pairs data.pair=COLUMN too
-  output=FILE        one output a line, in the same order; a name in .jsonl gets scores and alternatives too, one in
-                     .csv a table; - (the default) is standard output
+  output=FILE        one output a line, in the same order; a name in .jsonl gets scores and alternatives or the
+                     probability of each label too, one in .csv or .tsv a table; - (the default) is standard output
   explain=true       draws what the model attended to, one picture an input, named by its number from 0, in
                      DIR/explained; explain=FOLDER: there
   search=...         another search: search=greedy, search.beam=10"""

@@ -7,7 +7,7 @@ import dataclasses
 import json
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -50,8 +50,8 @@ def predict_run(run: Path, input: str, output: str, changes: dict[str, Any], exp
         input: a file of lines, or "-" for standard input; for a model that reads images, an image or a folder; for
             either a table (csv, tsv, jsonl, parquet), read by the columns that data.source and data.pair name.
         output: a file, written whole at the end, or "-" for standard output. A name that ends in ``.jsonl``
-            gets an object a line, with scores and all outputs or the probability of every label; one in ``.csv``
-            a table with the scores.
+            gets an object a line, with scores and all outputs or the probability of every label; one in ``.csv`` or
+            ``.tsv`` a table with the scores and these probabilities.
         changes: sections of the config to do otherwise.
         explain: folder for pictures of what the model attended to, one an input; None draws none.
 
@@ -70,7 +70,7 @@ def predict_run(run: Path, input: str, output: str, changes: dict[str, Any], exp
     count = 0
     memory = out_of_memory_told(lambda: _to_lower(loaded.config))
     with memory, _writer(output) as file, torch.inference_mode(), packed(model):
-        write = _FORMATS.get(Path(output).suffix, _Lines)(file)
+        write = _FORMATS.get(Path(output).suffix, _Lines)(file, task.labels)
         for prediction in task.predict(model, inputs, search):
             write(prediction)
             if output == "-":
@@ -78,7 +78,7 @@ def predict_run(run: Path, input: str, output: str, changes: dict[str, Any], exp
             count += 1
     unread, task.unread = task.unread, []
     if explain is not None:
-        _explain(loaded, model, list(inputs), explain)
+        _explain(loaded, model, list(inputs), explain, readable=count - len(unread))
     if unread:
         told = "\n".join(unread)
         raise DataError(f"{len(unread)} of {count} images could not be read, and have an empty prediction:\n{told}")
@@ -93,7 +93,7 @@ def _to_lower(config: dict[str, Any]) -> str:
     return f"while predicting; lower {' or '.join(settings)}"
 
 
-def _explain(loaded: Loaded, model: torch.nn.Module, inputs: list[Any], folder: Path) -> None:
+def _explain(loaded: Loaded, model: torch.nn.Module, inputs: list[Any], folder: Path, readable: int) -> None:
     """Draw all inputs, some at a time; files are named by the inputs' numbers."""
     search = loaded.task.search(loaded.config["search"])
     files = []
@@ -101,7 +101,7 @@ def _explain(loaded: Loaded, model: torch.nn.Module, inputs: list[Any], folder: 
         for start in range(0, len(inputs), _DRAWN_TOGETHER):
             part = dict(enumerate(inputs[start : start + _DRAWN_TOGETHER], start))
             files += loaded.task.explain(model, part, search, folder)
-    if not files and inputs:
+    if not files and readable:
         raise DataError(
             "there is nothing to draw: this model's attention has no weights, or its decoder pools without attention"
         )
@@ -125,11 +125,20 @@ def _inputs(task: Task, input: str, data: dict[str, Any]) -> Iterable[Any]:
 def _cells(path: Path, data: dict[str, Any], pictures: bool) -> Iterator[Any]:
     """The sources that a table holds; an empty text where a cell is empty, so that outputs stay beside their rows."""
     pair = None if pictures else data.get("pair")
-    columns = Columns(data.get("source") or "source", "", pair, pictures)
-    find = partial(find_picture, folders=(path.parent, *Root.choose(None).folders()))
+    own = data.get("image") if pictures else None  # of a caption_table
+    columns = Columns(data.get("source") or own or "source", "", pair, pictures)
+    find = partial(find_picture, folders=tuple(_picture_folders(path, data)))
     for cells, where in read_table(path, [column for column in columns if column.option != "target"]):
         source = columns.source_of(cells, where, find)
         yield "" if source is None or (isinstance(source, tuple) and not all(map(str.strip, source))) else source
+
+
+def _picture_folders(table: Path, data: dict[str, Any]) -> Iterator[Path]:
+    """Where the pictures that a table names may lie: beside it, or where the training data had its own."""
+    inner = [name for name in (data.get("images"), ".") if isinstance(name, str)]
+    for folder in (table.parent, *Root.choose(data.get("root")).folders()):
+        for outer in (folder, folder / str(data.get("path") or ".")):
+            yield from (outer / name for name in inner)
 
 
 def _pictures(input: str) -> list[Picture]:
@@ -153,10 +162,15 @@ def _by_number(path: Path) -> list[str | int]:
 
 
 class _Lines:
-    """The prediction alone, one a line."""
+    """The prediction alone, one a line.
 
-    def __init__(self, file: IO[str]) -> None:
-        self.file = file
+    Args:
+        file: to write to.
+        labels: whose probabilities a prediction has; none where it is written word by word.
+    """
+
+    def __init__(self, file: IO[str], labels: Sequence[str]) -> None:
+        self.file, self.labels = file, labels
 
     def __call__(self, prediction: Prediction) -> None:
         self.file.write(" ".join(prediction.text.splitlines()) + "\n")
@@ -170,20 +184,33 @@ class _Json(_Lines):
 
 
 class _Csv(_Lines):
-    """A table: index, source, prediction and score."""
+    """A table: index, source, prediction, score, and the probability of each label; several labels are parted by |."""
 
     columns = ("index", "source", "text", "score")
 
-    def __init__(self, file: IO[str]) -> None:
-        super().__init__(file)
-        self.table = csv.writer(file, lineterminator="\n")
-        self.table.writerow(self.columns)
+    def __init__(self, file: IO[str], labels: Sequence[str]) -> None:
+        super().__init__(file, labels)
+        self._write([*self.columns, *(f"p_{label}" for label in labels)])
 
     def __call__(self, prediction: Prediction) -> None:
-        self.table.writerow([getattr(prediction, column) for column in self.columns])
+        shares = dict(prediction.n_best)
+        cells = [getattr(prediction, column) for column in self.columns]
+        self._write([*cells, *(shares.get(label) for label in self.labels)])
+
+    def _write(self, cells: list[Any]) -> None:
+        row = ["|".join(cell.splitlines()) if isinstance(cell, str) else cell for cell in cells]
+        csv.writer(self.file, lineterminator="\n").writerow(row)
 
 
-_FORMATS = {".jsonl": _Json, ".csv": _Csv}
+class _Tsv(_Csv):
+    """The same without quoting: what parts columns parts nothing else."""
+
+    def _write(self, cells: list[Any]) -> None:
+        row = ("" if cell is None else "|".join(str(cell).splitlines()).replace("\t", " ") for cell in cells)
+        self.file.write("\t".join(row) + "\n")
+
+
+_FORMATS = {".jsonl": _Json, ".csv": _Csv, ".tsv": _Tsv}
 
 
 def _lines(name: str) -> Iterator[str]:

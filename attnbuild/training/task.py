@@ -192,6 +192,11 @@ class Task(ABC):
         return []
 
     @property
+    def labels(self) -> list[str]:
+        """Names for each of which a prediction has a share in ``n_best``; none where outputs are written."""
+        return []
+
+    @property
     def reads(self) -> str:
         """The modality of what is predicted from: text (lines) or image (files)."""
         return "text"
@@ -208,7 +213,7 @@ class Task(ABC):
         return []
 
     def maps(self, model: nn.Module, count: int, folder: Path) -> list[Path]:
-        """``explain`` the first validation examples; the files written, none by default."""
+        """``explain`` some validation examples; the files written, none by default."""
         return []
 
     def device_of(self, model: nn.Module) -> torch.device:

@@ -84,16 +84,21 @@ class TwoSidedTask(Task):
         elif self.answers not in targets:
             misfit = f"{data!r} has {' or '.join(targets)} as targets, and task {task!r} needs {self.answers}"
         if misfit:
-            fitting = ", ".join(filter(self._fits, names("data")))
+            fitting = ", ".join(way for name in names("data") if (way := self._way(name)))
             return [Problem("data.type", f"{misfit}; data sets that fit: {fitting}")]
         if self.reads == "text" and self.config["augmentation"]["type"] != "none":
             return [Problem("augmentation.type", "changes images, and this data is text: set augmentation=none")]
         return []
 
-    def _fits(self, data: str) -> bool:
-        """Whether a reader, as far as is known without its options, has what this task reads and answers."""
+    def _way(self, data: str) -> str:
+        """How a reader gives what this task reads and answers; empty where it does not."""
         reader = lookup("data", data)
-        return self.answers in reader.targets and reader.source in self.modalities
+        if self.answers not in reader.targets:
+            return ""
+        if reader.source in self.modalities:
+            return data
+        options = [option for modality, option in reader.by_option.items() if modality in self.modalities]
+        return f"{data} with {options[0]}" if options else ""
 
     def splits(self) -> tuple[str, ...]:
         return self.reader.splits()

@@ -44,6 +44,7 @@ class Classification(SupervisedTask):
         class_weights: balanced: labels count in the training loss as if they were equally frequent; none: as they are.
         word_dropout: texts only: chance that a token is read as unknown, in training (Iyyer et al. 2015, section 3.1).
         mixup: images only: parameter alpha of mixup (Zhang et al. 2018), which trains on mixtures of two; 0 is none.
+        top_k: k of the metric top-k accuracy, where there are more labels than k.
     """
 
     writes = "labels"
@@ -60,11 +61,13 @@ class Classification(SupervisedTask):
         class_weights: Literal["none", "balanced"] = "none",
         word_dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.0,
         mixup: Annotated[float, Ge(0)] = 0.0,
+        top_k: Annotated[int, Ge(2)] = 5,
     ) -> None:
         super().__init__(place)
         self.monitor = "f1_micro" if multi_label else "accuracy"  # to have all labels right is a rough measure
         self.multi_label, self.label_smoothing = multi_label, label_smoothing
         self.class_weights, self.word_dropout, self.mixup = class_weights, word_dropout, mixup
+        self.top_k = top_k
         self._weights: Tensor | None = None
 
     def check(self) -> list[Problem]:
@@ -177,7 +180,7 @@ class Classification(SupervisedTask):
     def metrics(self) -> dict[str, Metric]:
         from attnbuild.training.metrics import ConfusionMatrix, PerClass, classification_metrics
 
-        metrics = classification_metrics(len(self.labels), self.multi_label)
+        metrics = classification_metrics(len(self.labels), self.multi_label, self.top_k)
         if not self.multi_label:
             metrics["confusion"] = ConfusionMatrix(len(self.labels))
         return {**metrics, "per_class": PerClass(len(self.labels), self.multi_label)}
@@ -230,7 +233,7 @@ class Classification(SupervisedTask):
 
         files = []
         for (number, value), answer, looked_at in zip(inputs.items(), answers, weights, strict=True):
-            tokens = self.source_side.labels(value)
+            tokens = self.source_side.labels(value)[: weights.shape[-1]]  # an encoder may read the beginning alone
             files.append(folder / f"text-{number}.png")
             draw_words(tokens, looked_at[:, : len(tokens)], files[-1], _title(answer))
         return files

@@ -148,3 +148,14 @@ def test_labels_have_one_order_whatever_order_they_are_found_in():
     names = ["10", "9", "-1", "nan", "NaN", "inf", "a"]
     orders = {tuple(sorted(order, key=_order)) for order in permutations(names)}
     assert orders == {("-1", "9", "10", "inf", "NaN", "a", "nan")}
+
+
+def test_all_images_that_cannot_be_read_are_named():
+    side = ImageSide(size=2, channels=1, fit="crop")
+    damaged = [Picture(b"no picture", f"row {row}") for row in range(1, 24)]
+    good = Picture(np.zeros((3, 3), np.uint8), "row 24")
+    with pytest.raises(DataError) as raised:
+        side.encode([*damaged[:2], good])
+    assert [line.split(":")[0] for line in str(raised.value).splitlines()] == ["row 1", "row 2"]
+    with pytest.raises(DataError, match="row 20: .*\nand 3 more$"):
+        side.encode(damaged)

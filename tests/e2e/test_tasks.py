@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 import signal
@@ -84,4 +85,15 @@ def test_predictions_and_pictures_of_a_folder(whole: tuple[tuple[str, ...], Path
     assert "1 of 3 images could not be read" in outcome.err
     assert "c.png" in outcome.err
     assert "Traceback" not in outcome.err
-    assert len((tmp_path / "out.csv").read_text(encoding="utf-8").splitlines()) == 4
+    heading, *rows = csv.reader((tmp_path / "out.csv").read_text(encoding="utf-8").splitlines())
+    assert len(rows) == 3
+    labels = len(found[0]["n_best"]) if "task=classification" in words else 0
+    assert len(heading) == 4 + labels
+    if labels:  # the unreadable one has none
+        assert [abs(sum(map(float, row[4:])) - 1) < 1e-4 for row in rows[:2]] == [True, True]
+        assert rows[2][4:] == [""] * labels
+    (photos / "a.jpg").unlink()
+    (photos / "b.png").unlink()
+    outcome = run_command(*asked[:3], "explain=seen", cwd=tmp_path)
+    assert "1 of 1 images could not be read" in outcome.err
+    assert "nothing to draw" not in outcome.err

@@ -126,6 +126,7 @@ def test_half_precision_is_counted_in_full(multi_label):
 def test_top_five_of_five_labels_would_say_nothing():
     assert "top5" not in classification_metrics(5, False)
     assert "top5" in classification_metrics(6, False)
+    assert "top2" in classification_metrics(3, False, top=2)
 
 
 def test_calibration_error_by_hand():

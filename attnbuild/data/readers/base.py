@@ -53,6 +53,7 @@ class Reader(ABC):
 
     Attributes:
         source: what the source side holds.
+        by_option: what it holds with an option of ``data`` set, and that option.
         targets: what the target side can serve as: ``text`` (a sentence), ``captions`` (several
             sentences), ``labels`` (one name or several).
         name: how messages call this data, such as ``text en-de``.
@@ -61,6 +62,7 @@ class Reader(ABC):
     """
 
     source: ClassVar[Modality] = "text"
+    by_option: ClassVar[Mapping[Modality, str]] = {}
     targets: ClassVar[tuple[str, ...]] = ("text",)
 
     def __init__(self, name: str) -> None:

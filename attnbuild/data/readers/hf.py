@@ -39,6 +39,7 @@ class HuggingFaceReader(SplitReader):
     """
 
     targets: ClassVar[tuple[str, ...]] = ("text", "captions", "labels")
+    by_option: ClassVar[Mapping[Modality, str]] = {"image": "data.pictures=true"}
 
     def __init__(
         self,

@@ -42,6 +42,7 @@ class TableReader(SplitReader):
     """
 
     targets: ClassVar[tuple[str, ...]] = ("text", "captions", "labels")
+    by_option: ClassVar[Mapping[Modality, str]] = {"image": "data.pictures=true"}
 
     def __init__(
         self,

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from attnbuild.data.sides.base import Side
+from attnbuild.errors import DataError
 from attnbuild.inputs import ImageInput
 
 if TYPE_CHECKING:
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 __all__ = ["ImageSide"]
 
 _FILE = "image.json"
+
+#: Unreadable images that are named.
+_TOLD = 20
 
 #: Training images that mean and standard deviation are taken from.
 _SAMPLE = 4096
@@ -85,7 +89,16 @@ class ImageSide(Side):
         return {_FILE: json.dumps(vars(self))}
 
     def encode(self, values: Sequence[Picture]) -> list[np.ndarray]:
-        return [picture.load(self.size, self.channels, self.fit).reshape(-1) for picture in values]
+        stored, unread = [], []
+        for picture in values:
+            try:
+                stored.append(picture.load(self.size, self.channels, self.fit).reshape(-1))
+            except DataError as error:
+                unread.append(str(error))
+        if unread:  # several, so that they can be mended at once
+            more = f"\nand {len(unread) - _TOLD} more" if len(unread) > _TOLD else ""
+            raise DataError("\n".join(unread[:_TOLD]) + more)
+        return stored
 
     def text(self, value: Picture) -> str:
         return value.name

@@ -15,11 +15,8 @@ from attnbuild.training.metrics.calibration import CalibrationError
 
 __all__ = ["classification_metrics"]
 
-#: An example counts for top-k if its label is among so many of the likeliest.
-_TOP = 5
 
-
-def classification_metrics(labels: int, multi_label: bool) -> dict[str, Metric]:
+def classification_metrics(labels: int, multi_label: bool, top: int = 5) -> dict[str, Metric]:
     """Metrics with one value each, between 0 and 1.
 
     They take ``update(probabilities, target)`` with probabilities (B, labels) in [0, 1] (torchmetrics takes anything
@@ -28,9 +25,10 @@ def classification_metrics(labels: int, multi_label: bool) -> dict[str, Metric]:
     Args:
         labels: how many there are.
         multi_label: an example may have several, or none; a label is predicted from a probability above 1/2 on.
+        top: k of top-k: an example counts if its label is among so many of the likeliest.
 
     Returns:
-        One label each: ``accuracy``, ``top5`` (where there are more than five labels), ``f1_macro``
+        One label each: ``accuracy``, ``topK`` (where there are more than k labels), ``f1_macro``
         (labels that were neither right nor predicted are left out of the mean), ``calibration_error``. Several:
         ``f1_micro``, ``f1_macro``, ``map``, ``exact_match``.
 
@@ -46,10 +44,10 @@ def classification_metrics(labels: int, multi_label: bool) -> dict[str, Metric]:
             "map": MeanAveragePrecision(labels),
             "exact_match": MultilabelExactMatch(labels),
         }
-    top = {f"top{_TOP}": MulticlassAccuracy(labels, top_k=_TOP, average="micro")} if labels > _TOP else {}
+    likeliest = {f"top{top}": MulticlassAccuracy(labels, top_k=top, average="micro")} if labels > top else {}
     return {
         "accuracy": MulticlassAccuracy(labels, average="micro"),
-        **top,
+        **likeliest,
         "f1_macro": MulticlassF1Score(labels, average="macro"),
         "calibration_error": CalibrationError(labels),
     }
