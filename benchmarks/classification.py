@@ -64,7 +64,10 @@ CASES = {
     ),
     "cifar10_vit": Case(
         "CIFAR-10, 18,000 images, recipe=vit_small",
-        ("experiment=cifar10", "recipe=vit_small", "trainer.max_steps=5600", "trainer.max_minutes=15"),
+        (
+            *("experiment=cifar10", "recipe=vit_small", "trainer.max_steps=1000", "trainer.max_minutes=25"),
+            *("scheduler.warmup=100", "validation.every=200"),
+        ),
         seeds=1,
         at_once=1,
         threads=2,
@@ -72,8 +75,8 @@ CASES = {
     "cifar10_cnn_features": Case(
         "CIFAR-10, 18,000 images: feature attentions in the network, an equal time each",
         (
-            *("experiment=cifar10", "scheduler=constant", "scheduler.warmup=100", "optimizer.lr=0.002"),
-            *("trainer.max_steps=100000", "trainer.max_minutes=8", "validation.every=200"),
+            *("experiment=cifar10", "encoder.width=16", "scheduler=constant", "scheduler.warmup=100"),
+            *("optimizer.lr=0.002", "trainer.max_steps=100000", "trainer.max_minutes=5", "validation.every=200"),
         ),
         variants={name: (f"encoder.feature_attention={name}",) for name in FEATURE_ATTENTIONS},
     ),

@@ -26,6 +26,7 @@ TASKS = {
         *(*IMAGES, "image.size=32", "search=greedy"),
     ),
     "classification": ("task=classification", *IMAGES, "image.size=8", "task.mixup=0.2", "average=ema"),
+    "texts": ("task=classification", "data=cldr_languages", "recipe=word_attention", "average=best3"),
 }
 
 
@@ -63,6 +64,7 @@ def test_two_processes_score_each_image_once(whole: tuple[tuple[str, ...], Path]
     assert {name.removeprefix("test/") for name in summary["metrics"]} >= set(summary["baselines"])
 
 
+@pytest.mark.parametrize("whole", ["captioning", "classification"], indirect=True)
 def test_predictions_and_pictures_of_a_folder(whole: tuple[tuple[str, ...], Path], tmp_path: Path) -> None:
     words, run = whole
     photos = tmp_path / "photos"
