@@ -105,13 +105,11 @@ def _hydra(words: Sequence[str]) -> None:
 
     from attnbuild.cli.arguments import typed_as
     from attnbuild.cli.compose import CONFIG_NAME, VERSION_BASE
-    from attnbuild.cli.places import register_places
-    from attnbuild.cli.plugin_choices import register_plugin_choices
+    from attnbuild.cli.search_path import register_sources
     from attnbuild.cli.translate import translated
     from attnbuild.paths import conf_dir
 
-    register_places()
-    register_plugin_choices()
+    register_sources()
     GlobalHydra.instance().clear()
     start = hydra.main(config_path=str(conf_dir()), config_name=CONFIG_NAME, version_base=VERSION_BASE)
     with typed_as(words), translated():

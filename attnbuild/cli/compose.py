@@ -21,8 +21,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from attnbuild.cli.overrides import plugins_in, search_path_in
-from attnbuild.cli.places import PLACES, register_places
-from attnbuild.cli.plugin_choices import register_plugin_choices
+from attnbuild.cli.places import PLACES
+from attnbuild.cli.search_path import register_sources
 from attnbuild.cli.translate import translated
 from attnbuild.errors import ConfigError
 from attnbuild.paths import conf_dir
@@ -49,8 +49,7 @@ def open_loader(config_dir: str | None = None, typed: Sequence[str] = ()) -> Ite
     """
     if plugins := plugins_in(typed):
         load_plugins(plugins)
-    register_places()
-    register_plugin_choices()
+    register_sources()
     version.setbase(VERSION_BASE)
     search_path = create_config_search_path(str(conf_dir()))
     if config_dir is not None:

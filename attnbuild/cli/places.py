@@ -8,19 +8,14 @@ the place. ``inherit``, each place's default, is empty: the place follows ``atte
 
 from __future__ import annotations
 
-import secrets
-
-from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
-from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigResult, ConfigSource
-from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import OmegaConf
 
 from attnbuild.sections import INHERIT
 
-__all__ = ["PLACES", "register_places"]
+__all__ = ["PLACES", "PlaceSource"]
 
 PLACES = ("encoder/attention", "decoder/self_attention", "decoder/cross_attention")
 
@@ -58,21 +53,6 @@ class PlaceSource(ConfigSource):
         if config_path in PLACES and results_filter != ObjectType.GROUP:
             names = names | {INHERIT, *_presets()}
         return sorted(names)
-
-
-class PlaceSearchPath(SearchPathPlugin):
-    """Puts the places on every search path, behind the shipped configs."""
-
-    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        search_path.append("attnbuild", f"{PlaceSource.scheme()}://")
-
-
-def register_places() -> None:
-    """Tell Hydra of the places, and of ``${random_suffix:}`` in the name of a run folder. Repeatable."""
-    plugins = Plugins.instance()
-    plugins.register(PlaceSource)
-    plugins.register(PlaceSearchPath)
-    OmegaConf.register_new_resolver("random_suffix", lambda: secrets.token_hex(3), use_cache=True, replace=True)
 
 
 def _presets() -> list[str]:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.object_type import ObjectType
-from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigResult, ConfigSource
-from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import OmegaConf
 
 from attnbuild.choices import CHOICES
 
-__all__ = ["register_plugin_choices"]
+__all__ = ["PluginSource"]
 
 
 class PluginSource(ConfigSource):
@@ -46,17 +43,3 @@ class PluginSource(ConfigSource):
         configs = {parts[0] for parts in inner if len(parts) == 1}
         wanted = {ObjectType.GROUP: groups, ObjectType.CONFIG: configs}
         return sorted(wanted.get(results_filter, groups | configs) if results_filter else groups | configs)
-
-
-class PluginSearchPath(SearchPathPlugin):
-    """Puts the choices of plugins on every search path, behind the shipped configs."""
-
-    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        search_path.append("attnbuild-plugins", f"{PluginSource.scheme()}://")
-
-
-def register_plugin_choices() -> None:
-    """Tell Hydra of them. Repeatable."""
-    plugins = Plugins.instance()
-    plugins.register(PluginSource)
-    plugins.register(PluginSearchPath)
