@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -33,11 +34,16 @@ def real_data() -> Path:
 
 
 @pytest.fixture
-def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+def own_registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What a test registers, and which plugins it loads, is forgotten after it."""
     from attnbuild import registry
+    from attnbuild.choices import CHOICES
 
     for kind in registry.KINDS:
         registry.names(kind)  # what is built in registers once in a process: it must be there before the copy
     monkeypatch.setattr(registry, "_parts", {kind: dict(parts) for kind, parts in registry._parts.items()})
     monkeypatch.setattr(registry, "_loaded", set(registry._loaded))
+    before = dict(CHOICES)
+    yield
+    CHOICES.clear()
+    CHOICES.update(before)

@@ -27,6 +27,7 @@ from attnbuild.cli.compose import compose, open_loader, resolve
 from attnbuild.cli.main import main
 from attnbuild.cli.names import check_names
 from attnbuild.sweeps.launchers import local
+from tests.encoders.tiny_models import save_bert, save_model
 from tests.forked import fork_job
 
 ROOT = Path(__file__).parents[1]
@@ -126,6 +127,9 @@ def test_commands_run(
     for plugin in ("my_scores", "my_tagging"):
         sys.modules.pop(plugin, None)
     monkeypatch.setattr(local, "start", fork_job)
+    if "encoder=pretrained" in page.read_text(encoding="utf-8"):
+        save_bert(workplace / "my_bert")
+        save_model("ResNet", workplace / "my_resnet", embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1])
     if "ATTNBUILD_DATA" not in os.environ and is_reachable("multi30k"):
         monkeypatch.setenv("ATTNBUILD_DATA", str(ROOT.parent / "shared" / "data"))
     said = ""

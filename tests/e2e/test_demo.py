@@ -91,7 +91,7 @@ def test_the_folder_explains_itself(demo_run: Path, demo_words: tuple[str, ...])
 
 def test_the_maps_are_pictures(demo_run: Path) -> None:
     files = sorted(demo_run.glob("maps/*.png"))
-    assert [file.stem for file in files] == [f"sentence-{n}{kind}" for n in (0, 1, 2) for kind in ("", "_heads")]
+    assert [file.stem for file in files] == [f"sentence-{n}{kind}" for n in (0, 33, 66) for kind in ("", "_heads")]
     for file in files:
         height, width, channels = imread(file).shape
         assert min(height, width) > 50
