@@ -41,13 +41,14 @@ def plugin(own_registry, tmp_path, monkeypatch):
 
 
 def test_they_are_chosen(run):
-    words = ("plugins=[some_choices]", "recipe=tiny_one", "decoder/cross_attention=narrow", "decoder=transformer")
-    outcome = run("show", *words, "attention=narrow", "encoder=transformer", "--json")
+    outcome = run(
+        "show", "plugins=[some_choices]", "recipe=tiny_one", "encoder/attention=narrow", "encoder=transformer", "--json"
+    )
     assert outcome.code == 0, outcome.err
     config = json.loads(outcome.out)["config"]
     assert config["model"]["dim"] == 24
-    assert config["attention"]["preset"] == "narrow"
-    assert config["attention"]["window"] == 2
+    assert config["encoder"]["attention"]["preset"] == "narrow"
+    assert config["encoder"]["attention"]["window"] == 2
 
 
 def test_they_are_listed(run):
