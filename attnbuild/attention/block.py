@@ -153,7 +153,7 @@ class AttentionBlock(nn.Module):
         if not self.place.cross:
             return self.core.begin(memory.states)
         key, value, key_padding_mask = self._keys_and_values(memory)
-        return self.core.remember(read_by_steps(key), read_by_steps(value), key_padding_mask)
+        return self.core.remember(key, read_by_steps(value), key_padding_mask)
 
     def step(self, query: Tensor, state: State, sentences: int, need_weights: bool = False) -> tuple[Attended, State]:
         """One token of every row.

@@ -60,7 +60,7 @@ def _is_learning_step(asking: Tensor, asked: Tensor) -> bool:
     """Whether there is one query, as in a recurrent decoder, and a gradient is wanted on a CPU.
 
     That of the keys is then an outer product, for which a library of matrix products takes thirty times as long as
-    to multiply number by number.
+    to multiply number by number; where steps share it (``step_gradients.py``), it is no such product.
     """
     learns = torch.is_grad_enabled() and (asking.requires_grad or asked.requires_grad)
     return learns and asking.shape[-2] == 1 and asking.device.type == "cpu"

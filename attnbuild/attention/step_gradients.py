@@ -8,6 +8,7 @@ added up in place.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,7 +38,7 @@ def rated_additively_by_step(query: Tensor, key: Tensor, vectors: Tensor) -> Ten
 
     As operators of PyTorch it would go over numbers of the size of the keys about half as often again.
     """
-    left = _left_for(key, query)
+    left = _left_for(key, query) if vectors.dtype == key.dtype else None
     return None if left is None else _RateAdditively.apply(query, key, vectors, left)
 
 
@@ -81,6 +82,11 @@ def _left_for(states: Tensor, asking: Tensor) -> _Left | None:
     return left
 
 
+def _as_given() -> AbstractContextManager[Any]:
+    """Products in the precision of their factors, which autocast would lower: backward, nothing does."""
+    return torch.autocast("cpu", enabled=False) if torch.is_autocast_enabled("cpu") else nullcontext()
+
+
 class _Read(torch.autograd.Function):
     """The same states; backward, what the steps have left is made into their gradient."""
 
@@ -88,7 +94,8 @@ class _Read(torch.autograd.Function):
     def forward(ctx: Any, states: Tensor) -> Tensor:
         ctx.left = _Left()
         ctx.set_materialize_grads(False)
-        return states.view_as(states)
+        # Heads apart lie between each other in memory, and each product would copy them.
+        return states.view_as(states) if states.is_contiguous() else states.contiguous()
 
     @staticmethod
     @once_differentiable
@@ -106,7 +113,8 @@ class _Rate(torch.autograd.Function):
     def forward(ctx: Any, query: Tensor, key: Tensor, left: _Left) -> Tensor:
         ctx.save_for_backward(query, key)
         ctx.left = left
-        return (query * key).sum(dim=-1).unsqueeze(-2)
+        with _as_given():
+            return query @ key.transpose(-2, -1)
 
     @staticmethod
     @once_differentiable
@@ -114,7 +122,7 @@ class _Rate(torch.autograd.Function):
         query, key = ctx.saved_tensors
         if ctx.needs_input_grad[1]:
             ctx.left.pairs.append((gradient, query))
-        return (_mix(gradient, key) if ctx.needs_input_grad[0] else None), None, None
+        return (gradient @ key if ctx.needs_input_grad[0] else None), None, None
 
 
 class _RateAdditively(torch.autograd.Function):
@@ -125,7 +133,8 @@ class _RateAdditively(torch.autograd.Function):
         logistic = torch.add(2 * query, key, alpha=2).sigmoid_()
         ctx.save_for_backward(logistic, vectors)
         ctx.left = left
-        rates = torch.einsum("bhsd,hd->bhs", logistic, 2 * vectors.squeeze(-1))
+        with _as_given():
+            rates = torch.einsum("bhsd,hd->bhs", logistic, 2 * vectors.squeeze(-1))
         return rates.unsqueeze(2) - vectors.sum(dim=1, keepdim=True)
 
     @staticmethod
@@ -151,7 +160,8 @@ class _Mix(torch.autograd.Function):
     def forward(ctx: Any, weights: Tensor, value: Tensor, left: _Left) -> Tensor:
         ctx.save_for_backward(weights, value)
         ctx.left = left
-        return _mix(weights, value)
+        with _as_given():
+            return weights @ value
 
     @staticmethod
     @once_differentiable
@@ -159,9 +169,5 @@ class _Mix(torch.autograd.Function):
         weights, value = ctx.saved_tensors
         if ctx.needs_input_grad[1]:
             ctx.left.pairs.append((weights, gradient))
-        of_weights = (gradient * value).sum(dim=-1).unsqueeze(-2) if ctx.needs_input_grad[0] else None
+        of_weights = gradient @ value.transpose(-2, -1) if ctx.needs_input_grad[0] else None
         return of_weights, None, None
-
-
-def _mix(weights: Tensor, states: Tensor) -> Tensor:
-    return (weights.transpose(-2, -1) * states).sum(dim=-2, keepdim=True)

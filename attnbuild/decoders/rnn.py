@@ -127,8 +127,8 @@ class RNNDecoder(Generator):
     def forward(self, target: Tensor, memory: Memory, need_weights: bool = False) -> Decoded:
         embedded, state = self.embedding(target), self.start(memory)
         outputs, given = [], []
-        for step in range(target.shape[1]):
-            output, state, attended = self._advance(embedded[:, step], state, need_weights)
+        for word in embedded.unbind(dim=1):  # an index would give each step a gradient of the size of all
+            output, state, attended = self._advance(word, state, need_weights)
             outputs.append(output)
             given.append(attended)
         weights = [attended.weights for attended in given if attended.weights is not None]

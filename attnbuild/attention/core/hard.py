@@ -18,6 +18,7 @@ from attnbuild.attention.parts import CorePlace
 from attnbuild.attention.products import mixed, per_head
 from attnbuild.attention.span import Span
 from attnbuild.attention.state import CacheState, MemoryState, State, per_row
+from attnbuild.attention.step_gradients import read_by_steps
 from attnbuild.registry import register
 
 __all__ = ["Hard"]
@@ -117,7 +118,8 @@ class Hard(Core):
         return self._attend(query, keys, now, at, self._draw_expected(query), need_weights)
 
     def remember(self, key: Tensor, value: Tensor, key_padding_mask: Tensor | None) -> _HardState:
-        return _HardState(MemoryState(self.score.key(key), value, key_padding_mask), self._draw_expected(key))
+        keys = MemoryState(read_by_steps(self.score.key(key)), value, key_padding_mask)
+        return _HardState(keys, self._draw_expected(key))
 
     def recall(self, query: Tensor, state: State, need_weights: bool = False) -> tuple[Attended, State]:
         assert isinstance(state, _HardState)

@@ -15,6 +15,7 @@ from attnbuild.attention.parts import CorePlace
 from attnbuild.attention.patterns.window import Window
 from attnbuild.attention.products import mixed, per_head
 from attnbuild.attention.state import MemoryState, State
+from attnbuild.attention.step_gradients import read_by_steps
 
 __all__ = ["Local"]
 
@@ -77,7 +78,7 @@ class Local(Core):
         return self._attend(query, self.score.key(key), value, positions, key_padding_mask, need_weights)
 
     def remember(self, key: Tensor, value: Tensor, key_padding_mask: Tensor | None) -> LocalState:
-        return LocalState(self.score.key(key), value, key_padding_mask)
+        return LocalState(read_by_steps(self.score.key(key)), value, key_padding_mask)
 
     def recall(self, query: Tensor, state: State, need_weights: bool = False) -> tuple[Attended, State]:
         assert isinstance(state, LocalState)

@@ -17,6 +17,7 @@ from attnbuild.attention.core.base import Attended, Core
 from attnbuild.attention.parts import CorePlace
 from attnbuild.attention.span import Span
 from attnbuild.attention.state import CacheState, MemoryState, State
+from attnbuild.attention.step_gradients import read_by_steps
 from attnbuild.attention.weightings.softmax import Softmax
 from attnbuild.errors import ConfigError
 from attnbuild.registry import register
@@ -83,7 +84,7 @@ class Soft(Core):
         return self._attend(query, key, value, now, at, key_padding_mask, need_weights)
 
     def remember(self, key: Tensor, value: Tensor, key_padding_mask: Tensor | None) -> MemoryState:
-        return MemoryState(self.score.key(key), value, key_padding_mask)
+        return MemoryState(read_by_steps(self.score.key(key)), value, key_padding_mask)
 
     def recall(self, query: Tensor, state: State, need_weights: bool = False) -> tuple[Attended, State]:
         assert isinstance(state, MemoryState)

@@ -17,6 +17,9 @@ from attnbuild.registry import register
 
 __all__ = ["Additive"]
 
+#: Precisions in which tanh may be made of the logistic function, whose difference of near numbers loses some.
+_FOR_LOGISTIC = (torch.float32, torch.float64)
+
 
 @register("score", "additive")
 class Additive(Score):
@@ -47,9 +50,10 @@ class Additive(Score):
 
     def rate(self, query: Tensor, key: Tensor) -> Tensor:
         """Block by block over the queries: the (B, H, N, S, D) tensor never exists as a whole."""
-        gathered = rated_additively_by_step(query, key, self.vector) if query.shape[2] == 1 else None
-        if gathered is not None:
-            return gathered
+        if query.shape[2] == 1 and query.dtype in _FOR_LOGISTIC:
+            gathered = rated_additively_by_step(query, key, self.vector)
+            if gathered is not None:
+                return gathered
         width = max(1, self.block_size // max(1, key.numel()))
         if query.shape[2] <= width:
             return self._rate_block(query, key)
@@ -64,7 +68,7 @@ class Additive(Score):
 
     def _rate_block(self, query: Tensor, key: Tensor) -> Tensor:
         query, key = query.unsqueeze(3), key.unsqueeze(2)
-        if query.device.type == "cpu" and query.dtype in (torch.float32, torch.float64):
+        if query.device.type == "cpu" and query.dtype in _FOR_LOGISTIC:
             # tanh(x) = 2 s(2 x) - 1 with the logistic s, which PyTorch computes ten times as fast there as tanh.
             both = torch.add(2 * query, key, alpha=2)
             return scored(both.sigmoid_(), 2 * self.vector) - self.vector.sum(dim=1, keepdim=True)
