@@ -9,7 +9,7 @@ against those that can. All get the same token ids and put sentences of about on
 text is left out for all. They take turns, round after round; the figure is the median, beside BLEU of what each wrote.
 
 JoeyNMT asks for packages that no longer go together, and forgets one that it needs; what it uses here comes by
-``pip install --no-deps joeynmt==2.3.0 "importlib_metadata<8" sentencepiece subword-nmt``.
+``pip install --no-deps joeynmt==2.3.0 "importlib_metadata<8" zipp sentencepiece subword-nmt``.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ its batches, metrics, guard and logs; a peer is its model, ``F.cross_entropy`` a
 All take turns, an update each, round after round, each in a process of its own.
 
 JoeyNMT asks for packages that no longer go together, and forgets one that it needs; what it uses here comes by
-``pip install --no-deps joeynmt==2.3.0 "importlib_metadata<8" sentencepiece subword-nmt``.
+``pip install --no-deps joeynmt==2.3.0 "importlib_metadata<8" zipp sentencepiece subword-nmt``.
 """
 
 from __future__ import annotations
