@@ -9,7 +9,7 @@ from types import ModuleType
 
 from attnbuild.errors import AttnbuildError, ConfigError
 
-__all__ = ["quietly", "reading", "require_in_reach", "transformers"]
+__all__ = ["quietly", "reading", "reason_of", "require_in_reach", "transformers"]
 
 #: Seconds that the hub has for its answer.
 _PATIENCE = 10.0
@@ -73,12 +73,16 @@ def reading(path: str | None, option: str) -> Iterator[None]:
     # The library's models raise whatever they come upon: a tensor of another shape is a RuntimeError, a package that
     # is missing an ImportError, an input that the model needs besides a TypeError.
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ConfigError(
-            f"{path!r} cannot be read ({reason}): name a model of the hub, which must be in reach or in its cache, "
-            "or a folder with its files",
+            f"{path!r} cannot be read ({reason_of(error)}): name a model of the hub, which must be in reach or in its "
+            "cache, or a folder with its files",
             option,
         ) from error
+
+
+def reason_of(error: Exception) -> str:
+    """The first line of what the library says of an error, or the error's name where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attnbuild.data.hub import reading
+from attnbuild.data.hub import reading, reason_of
 from attnbuild.encoders.pixels import Normalise
 from attnbuild.encoders.pretrained_files import ModelFiles
 from attnbuild.errors import AttnbuildError, ConfigError
@@ -92,8 +92,8 @@ def _wrong_size(files: ModelFiles, source: ImageInput, error: Exception) -> str:
     own = getattr(files.config, "image_size", None)
     own = own[0] if isinstance(own, list | tuple) and own else own
     advice = f"set image.size={own}, its own" if isinstance(own, int) and own != source.height else "choose another"
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return f"{files.name!r} does not read images of {source.height} x {source.width} pixels ({reason}): {advice}"
+    size = f"{source.height} x {source.width} pixels"
+    return f"{files.name!r} does not read images of {size} ({reason_of(error)}): {advice}"
 
 
 def _grid(size: tuple[int, int], tokens: int, files: ModelFiles) -> tuple[int, int]:

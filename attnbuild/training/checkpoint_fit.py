@@ -102,7 +102,7 @@ def _is_a_size(value: Any) -> bool:
     """Numbers, as of a convolution's kernels, or nothing: neither names anything."""
     if isinstance(value, list | tuple):
         return all(_is_a_size(inner) for inner in value)
-    return value is None or value is False or (isinstance(value, int | float) and value is not True)
+    return value is None or value is False or type(value) in (int, float)
 
 
 def fitting_model(task: Task, weights: Mapping[str, Tensor]) -> nn.Module:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 
@@ -37,7 +38,7 @@ def plugin(own_registry, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "some_choices.py").write_text(PLUGIN, encoding="utf-8")
-    monkeypatch.delitem(__import__("sys").modules, "some_choices", raising=False)
+    monkeypatch.delitem(sys.modules, "some_choices", raising=False)
 
 
 def test_they_are_chosen(run):
