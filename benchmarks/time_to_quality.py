@@ -31,15 +31,31 @@ OURS, PEER = "attnbuild", "JoeyNMT"
 CASE = f"multi30k en-de, {MINUTES} minutes of {THREADS} cores"
 
 ROPE = ("attention=rope", "encoder.positions=none", "decoder.positions=none")
+#: Down to nothing by the last minute.
+DECAY = ("scheduler=linear", "scheduler.warmup=300")
+
+
+def _shape(dim: int, feedforward: int, layers: int) -> tuple[str, ...]:
+    parts = [
+        f"{part}.{what}"
+        for part in ("encoder", "decoder")
+        for what in (f"layers={layers}", f"feedforward={feedforward}")
+    ]
+    return (f"model.dim={dim}", *parts)
+
+
 #: What is typed after ``attnbuild train``.
 RECIPES: dict[str, tuple[str, ...]] = {
-    "transformer_tiny": ("recipe=transformer_tiny",),
-    "transformer_tiny, rope": ("recipe=transformer_tiny", *ROPE),
-    "2 + 2 layers of 192, rope": (
-        *("recipe=transformer_tiny", *ROPE, "model.dim=192", "encoder.layers=2", "decoder.layers=2"),
-        *("encoder.feedforward=768", "decoder.feedforward=768", "optimizer.lr=0.003", "model.dropout=0.1"),
+    "4 + 4 layers of 128, rope": (*ROPE, *DECAY, "optimizer.lr=0.004", "model.dropout=0.1"),
+    "2 + 2 layers of 192, rope, 4,000 tokens": (
+        *(*ROPE, *DECAY, *_shape(192, 768, 2), "optimizer.lr=0.003", "model.dropout=0.1"),
+        "tokenizer.vocab_size=4000",
     ),
-    "luong": ("recipe=luong",),
+    "3 + 3 layers of 256, normed after": (
+        *(*DECAY, *_shape(256, 1024, 3), "encoder.norm=post", "decoder.norm=post"),
+        *("optimizer.lr=0.001", "model.dropout=0.1"),
+    ),
+    "luong": ("recipe=luong", *DECAY),
 }
 
 

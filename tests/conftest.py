@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 # Tests are small and run side by side: more threads than one would only get in each other's way.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -16,6 +17,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # A shell's background jobs ignore Ctrl-C, and would hand that on to the processes that tests interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+# The first of a law's cases imports and builds kernels, and the machine may be busy: how long one takes says nothing.
+settings.register_profile("attnbuild", deadline=None)
+settings.load_profile("attnbuild")
 
 
 @pytest.fixture(scope="session", autouse=True)

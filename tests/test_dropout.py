@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from attnbuild.dropout import Dropout
@@ -25,7 +25,6 @@ def test_values_of_one_draw_are_independent():
     assert (torch.corrcoef(kept.T) - torch.eye(4)).abs().max() < 0.01
 
 
-@settings(deadline=None)
 @given(
     shape=st.lists(st.integers(0, 4), max_size=3), p=st.sampled_from([1e-9, 0.1, 0.5, 0.999999]), seed=st.integers(0, 9)
 )

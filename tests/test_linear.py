@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from attnbuild import linear
@@ -41,7 +41,6 @@ def right(layer: Linear, rows: torch.Tensor) -> torch.Tensor:
     return F.linear(rows.double(), layer.weight.double(), bias)
 
 
-@settings(deadline=None)  # the first call makes its kernels
 @given(
     shape=st.lists(st.integers(1, 5), min_size=1, max_size=3),
     inputs=st.integers(1, 9),
@@ -131,7 +130,6 @@ def test_steps_of_recurrent_cells_are_those_of_pytorch(cell):
     torch.testing.assert_close(*gradients)
 
 
-@settings(deadline=None)
 @given(
     rows=st.integers(1, 70),
     inputs=st.integers(1, 40),

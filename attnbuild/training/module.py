@@ -48,6 +48,7 @@ class Module(LightningModule):
         batches: training batches that this rank has taken, over all resumes.
         tally: losses of the training batches since the last time they were logged.
         learning_rate: of the last update.
+        time_spent: share of ``trainer.max_minutes`` that has gone by, alike on all ranks.
         results: values of the last validation or test by name: "validation/bleu".
         tables: what its other metrics gave, by name: a confusion matrix.
         predictions: what this rank predicted in the last validation or test.
@@ -63,6 +64,7 @@ class Module(LightningModule):
         self.config = config
         self.batches = 0
         self.learning_rate = 0.0
+        self.time_spent = 0.0
         self._ahead = 0
         self._sharded: ShardedModel | None = None
         self.results: dict[str, float] = {}
@@ -110,9 +112,8 @@ class Module(LightningModule):
         config = self.config
         place = OptimizerPlace(self.model, fused=config["trainer"]["precision"] != "16-mixed")
         optimizer = registry.build("optimizer", place, config["optimizer"], "optimizer")
-        schedule = registry.build(
-            "scheduler", SchedulerPlace(config["trainer"]["max_steps"]), config["scheduler"], "scheduler"
-        )
+        end = SchedulerPlace(config["trainer"]["max_steps"], lambda: self.time_spent)
+        schedule = registry.build("scheduler", end, config["scheduler"], "scheduler")
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 

@@ -1,6 +1,8 @@
 """Learning-rate schedules: the peak rate is the optimiser's ``lr``, a schedule is a factor on it.
 
-A schedule is a function of the number of updates already made, 0 before the first.
+A schedule is a function of the number of updates already made, 0 before the first. One that decays to the end of
+training does so by updates or by time, whichever is nearer its end: where minutes are what is given, a rate that has
+come down by then is worth more than one that has not (Li et al., 2020, "Budgeted training").
 """
 
 from __future__ import annotations
@@ -27,9 +29,11 @@ class SchedulerPlace:
 
     Attributes:
         max_steps: updates of the whole training.
+        time_spent: share of ``trainer.max_minutes`` that has gone by, 0 where there is no such limit.
     """
 
     max_steps: int
+    time_spent: Callable[[], float] = lambda: 0.0
 
 
 @register("scheduler", "inverse_sqrt")
@@ -48,7 +52,7 @@ def inverse_sqrt(place: SchedulerPlace, *, warmup: Updates = 400) -> Schedule:
 
 @register("scheduler", "cosine")
 def cosine(place: SchedulerPlace, *, warmup: Updates = 0, final: Fraction = 0.0) -> Schedule:
-    """Half a cosine from the peak down to a fraction of it at the last update (Loshchilov and Hutter, 2017).
+    """Half a cosine from the peak down to a fraction of it at the end (Loshchilov and Hutter, 2017).
 
     Args:
         warmup: updates until the peak learning rate is reached.
@@ -56,7 +60,7 @@ def cosine(place: SchedulerPlace, *, warmup: Updates = 0, final: Fraction = 0.0)
     """
 
     def factor(step: int) -> float:
-        curve = (1 + math.cos(math.pi * _progress(step, warmup, place.max_steps))) / 2
+        curve = (1 + math.cos(math.pi * _progress(step, warmup, place))) / 2
         return _warm(step, warmup) * (final + (1 - final) * curve)
 
     return factor
@@ -64,7 +68,7 @@ def cosine(place: SchedulerPlace, *, warmup: Updates = 0, final: Fraction = 0.0)
 
 @register("scheduler", "linear")
 def linear(place: SchedulerPlace, *, warmup: Updates = 0, final: Fraction = 0.0) -> Schedule:
-    """A straight line from the peak down to a fraction of it at the last update.
+    """A straight line from the peak down to a fraction of it at the end.
 
     Args:
         warmup: updates until the peak learning rate is reached.
@@ -72,7 +76,7 @@ def linear(place: SchedulerPlace, *, warmup: Updates = 0, final: Fraction = 0.0)
     """
 
     def factor(step: int) -> float:
-        return _warm(step, warmup) * (1 - (1 - final) * _progress(step, warmup, place.max_steps))
+        return _warm(step, warmup) * (1 - (1 - final) * _progress(step, warmup, place))
 
     return factor
 
@@ -96,6 +100,7 @@ def _warm(step: int, warmup: int) -> float:
     return min(1.0, (step + 1) / max(warmup, 1))
 
 
-def _progress(step: int, warmup: int, max_steps: int) -> float:
+def _progress(step: int, warmup: int, place: SchedulerPlace) -> float:
     """How far the decay is, 0 at the end of warm-up and 1 from the last update on."""
-    return min(1.0, max(0, step + 1 - warmup) / max(1, max_steps - warmup))
+    by_updates = max(0, step + 1 - warmup) / max(1, place.max_steps - warmup)
+    return min(1.0, max(by_updates, place.time_spent()))

@@ -7,7 +7,7 @@ before remains; after SIGUSR1 there is time, and the validation is finished. Sev
 within a validation, and always finish it. Asked a second time, some seconds later, a process stops where it is.
 
 Several processes must stop at the same update, though signals and clocks reach them at different times:
-about once a second they tell each other whether anyone wants to stop.
+about once a second they tell each other whether anyone wants to stop, and how much of the time has gone by.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ class Stopping(Callback):
         self._stops = False
         self._asked = 0.0
         self._several = False
+        self._spent = 0.0
         self._validated = False
         self._handlers: dict[int, Any] = {}
 
@@ -71,6 +72,7 @@ class Stopping(Callback):
         self._several = trainer.world_size > 1
         self._last_agreed, self._agreed_at = trainer.global_step, self.started
         self._next_agreed = trainer.global_step + 1
+        module.time_spent = self._spent = self._share_of_time(self.earlier)
         if threading.current_thread() is threading.main_thread():
             for number in _SIGNALS:
                 self._handlers[number] = signal.signal(number, self._on_signal)
@@ -83,7 +85,8 @@ class Stopping(Callback):
     def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         if module.batches % trainer.accumulate_grad_batches:
             return
-        time_is_up = self._agree(trainer)
+        module.time_spent = self._agree(trainer)
+        time_is_up = module.time_spent >= 1
         if trainer.global_step >= self.max_steps or time_is_up:
             trainer.should_stop = True  # Lightning validates once more when it sees this
         validation_is_next = trainer.should_stop or trainer.global_step % self.every == 0
@@ -101,28 +104,33 @@ class Stopping(Callback):
             self._validated = True
             self._agree(trainer, now=True)
 
-    def _agree(self, trainer: Any, now: bool = False) -> bool:
-        """Whether the time is up; ``_stops`` is then whether someone was asked to stop. Alike in all processes.
+    def _agree(self, trainer: Any, now: bool = False) -> float:
+        """The share of the time that has gone by; ``_stops`` is then whether someone was asked to stop.
+
+        Both are alike in all processes.
 
         Args:
             trainer: of this process.
             now: do not wait until it is time to.
         """
-        time_is_up = self.max_minutes is not None and self.seconds >= 60 * self.max_minutes
+        spent = self._share_of_time(self.seconds)
         if not self._several:
             self._stops = self.interrupted
-            return time_is_up
+            return spent
         step = trainer.global_step
         if step < self._next_agreed and not now:
-            return False
+            return self._spent
         pace = (time.monotonic() - self._agreed_at) / max(1, step - self._last_agreed)
-        own = torch.tensor([self.interrupted, time_is_up, pace], device=trainer.strategy.root_device)
-        stops, time_is_up, pace = trainer.strategy.reduce(own, reduce_op="max").tolist()
+        own = torch.tensor([self.interrupted, spent, pace], device=trainer.strategy.root_device)
+        stops, self._spent, pace = trainer.strategy.reduce(own, reduce_op="max").tolist()
         self._stops = bool(stops)
         self._last_agreed, self._agreed_at = step, time.monotonic()
         # Of the slowest: all reckon with one pace, and so come to the same update.
         self._next_agreed = step + min(_MOST_UPDATES, max(1, int(_AGREE_EVERY / max(pace, 1e-9))))
-        return bool(time_is_up)
+        return self._spent
+
+    def _share_of_time(self, seconds: float) -> float:
+        return seconds / (60 * self.max_minutes) if self.max_minutes else 0.0
 
     def _on_signal(self, number: int, frame: Any) -> None:
         if self.interrupted:

@@ -80,7 +80,7 @@ def computed(pieces: tuple[Piece, ...], length: int, causal: bool, heads: int) -
     return seen
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(attentions(), st.integers(1, 150))
 def test_pieces_are_the_predicate_and_show_each_pair_once(attention: tuple[str, dict[str, Any]], length: int) -> None:
     pattern, options = attention
@@ -122,7 +122,7 @@ def test_plans_need_no_default_device(pattern: str) -> None:
         assert torch.equal(layer(states), expected)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 @given(
     attentions(),
     st.integers(2, 300),

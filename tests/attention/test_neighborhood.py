@@ -86,7 +86,7 @@ def test_tiles_compute_what_the_mask_shows(grid: tuple[int, int], extra: int, lo
     torch.testing.assert_close(*gradients)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 12), st.integers(1, 40), st.sampled_from([1, 3, 5, 9]), st.integers(0, 2), st.integers(-9, 9))
 def test_tiles_hold_each_pair_once(height: int, width: int, size: int, start: int, longer: int) -> None:
     """What the predicate shows, and nothing else; in sequences as long as the grid, longer and shorter."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -45,7 +45,6 @@ def drawn(shape: tuple[int, ...]) -> list[Tensor]:
     ]
 
 
-@settings(deadline=None)
 @given(shape=SHAPE)
 def test_steps_are_all_queries_at_once(shape: tuple[int, ...]) -> None:
     inputs = drawn(shape)
@@ -115,7 +114,6 @@ def test_layers_learn_the_same_step_by_step(preset: str) -> None:
     torch.testing.assert_close(gradients(torch.cat(outputs, dim=1)), together)
 
 
-@settings(deadline=None)
 @given(shape=SHAPE)
 def test_additive_steps_are_the_formula(shape: tuple[int, ...]) -> None:
     """The key is read by products too, as values are where they are the keys."""

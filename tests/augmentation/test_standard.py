@@ -48,7 +48,7 @@ def test_nothing_changes_where_all_is_off(channels):
     width=st.integers(2, 14),
     count=st.integers(1, 4),
 )
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_shape_type_and_range_stay(options, channels, height, width, count):
     images = torch.randint(0, 256, (count, channels, height, width), dtype=torch.uint8)
     changed = make(**options)(images)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -48,7 +48,6 @@ JPEG = stored(Image.effect_noise((64, 48), 50).convert("RGB"), "JPEG").content()
     channels=st.sampled_from([1, 3]),
     fit=st.sampled_from(["crop", "stretch", "pad"]),
 )
-@settings(deadline=None)
 def test_any_picture_fills_the_square(size, mode, side, channels, fit):
     white = Image.new("I;16", size, 65535) if mode == "I;16" else Image.new("L", size, 255).convert(mode)
     pixels = stored(white).load(side, channels, fit)
@@ -184,7 +183,6 @@ def test_missing_files_and_folders_are_named(tmp_path):
 
 @pytest.mark.filterwarnings("ignore")  # Pillow's own remarks on what it could make of the damage
 @given(st.data())
-@settings(deadline=None)
 def test_damage_ends_in_pixels_or_one_message(data):
     """Never in anything else that an image library may raise."""
     damaged = bytearray(data.draw(st.sampled_from([JPEG, PNG, GIF, TIFF])))

@@ -39,7 +39,7 @@ def test_has_all_tokens_and_our_special_ones(pair: tuple[Vocabulary, Any]) -> No
     assert ours.tokens([PAD, BOS, EOS, UNK]) == list(SPECIAL_TOKENS)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_ids_are_the_model_s_shifted(pair: tuple[Vocabulary, Any], data: st.DataObject) -> None:
     """Whatever the text; the unknown is ours, and the model's own special tokens are text like any other."""

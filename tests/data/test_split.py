@@ -6,7 +6,7 @@ import itertools
 from collections import Counter
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from attnbuild.data.readers.split import SplitReader
@@ -35,7 +35,6 @@ def sources(reader, split):
     validation=st.one_of(st.none(), st.integers(1, 60), st.floats(0.01, 0.4)),
     test=st.one_of(st.none(), st.integers(1, 60), st.floats(0.01, 0.4)),
 )
-@settings(deadline=None)
 def test_every_row_is_in_one_split(validation, test):
     reader = Listed(ROWS, validation, test)
     found = {split: sources(reader, split) for split in reader.splits()}

@@ -63,7 +63,7 @@ def test_known_text_comes_back_exactly(vocabularies, name):
 
 @pytest.mark.parametrize("name", LOSSLESS)
 @given(text=TEXT)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_any_text_comes_back_exactly(vocabularies, name, text):
     vocabulary = vocabularies[name]
     assert vocabulary.decode(vocabulary.encode([text])) == [text]
@@ -71,7 +71,7 @@ def test_any_text_comes_back_exactly(vocabularies, name, text):
 
 @pytest.mark.parametrize("name", ["unigram", "word", "char"])
 @given(text=TEXT)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_only_the_unknown_is_lost(vocabularies, name, text):
     vocabulary = vocabularies[name]
     ids = vocabulary.encode([text])[0]
@@ -81,7 +81,7 @@ def test_only_the_unknown_is_lost(vocabularies, name, text):
 
 @pytest.mark.parametrize("name", KINDS)
 @given(text=TEXT)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_every_id_has_a_label_and_text_gives_no_special_id(vocabularies, name, text):
     ids = vocabularies[name].encode([f"<s>{text}</s><pad>"])[0]
     assert not {PAD, BOS, EOS} & set(ids)

@@ -143,7 +143,7 @@ def test_weights_are_of_the_one_query(preset: str) -> None:
             )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     pooling=st.sampled_from(["attention", "attention", "mean", "max", "cls"]),
     preset=st.sampled_from(PRESETS),

@@ -154,7 +154,7 @@ def test_every_parameter_learns(preset: str, cell: str) -> None:
     assert decoder.readout.gate.weight.grad.abs().max() > 0
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     wiring=st.sampled_from(["bahdanau", "luong", "show_attend_tell"]),
     preset=st.sampled_from(PRESETS),

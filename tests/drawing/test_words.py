@@ -39,7 +39,7 @@ def test_marks_of_spaces_make_words(tokens, words):
     assert list(drawing._words(tokens)) == words
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.lists(st.sampled_from(["▁the", "▁translation", "ing", "▁", "</s>", "x" * 70, "▁a"]), min_size=1, max_size=60))
 def test_every_token_has_its_place_and_none_covers_another(tokens):
     boxes = drawing._laid_out(tokens)

@@ -123,7 +123,7 @@ def test_each_has_an_oracle() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(channels=st.integers(1, 9), height=st.integers(1, 5), width=st.integers(1, 5), seed=st.integers(0, 99))
 def test_equals_the_equations(name: str, channels: int, height: int, width: int, seed: int) -> None:
     options = {"reduction": 3} if name in ("se", "cbam", "coordinate") else {}

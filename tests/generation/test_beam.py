@@ -58,7 +58,7 @@ def test_length_penalty_has_the_values_of_the_formula(length, alpha, expected):
     assert float(length_penalty(torch.tensor(length), alpha)) == pytest.approx(expected)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=seeds, alpha=alphas)
 def test_a_wide_beam_finds_what_enumeration_finds(markov, seed, alpha):
     tables = markov.tables(seed, sentences=2)
@@ -70,7 +70,7 @@ def test_a_wide_beam_finds_what_enumeration_finds(markov, seed, alpha):
         assert scores == pytest.approx([score for score, _ in expected], abs=1e-5)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=seeds, alpha=alphas, beam=st.integers(1, 6), eos=st.sampled_from([-3.0, 0.0, 2.0]), data=st.data())
 def test_batched_search_equals_a_plain_loop_that_never_stops_early(markov, seed, alpha, beam, eos, data):
     n_best = data.draw(st.integers(1, beam))
@@ -86,7 +86,7 @@ def test_batched_search_equals_a_plain_loop_that_never_stops_early(markov, seed,
         assert generated.scores[sentence] == pytest.approx([score for score, _ in expected], abs=1e-5)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=seeds, alpha=alphas, eos=st.sampled_from([-2.0, 0.0, 2.0]))
 def test_a_beam_of_one_is_greedy_search(markov, seed, alpha, eos):
     memory = markov.memory(markov.tables(seed, sentences=3, eos=eos), [1, 4, 2])
@@ -96,7 +96,7 @@ def test_a_beam_of_one_is_greedy_search(markov, seed, alpha, eos):
     assert torch.allclose(torch.tensor(unpenalised.scores), torch.tensor(greedy.scores), atol=1e-5)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=seeds, alpha=alphas)
 def test_the_best_are_sorted_and_distinct(markov, seed, alpha):
     search = Beam(markov.place, beam=5, n_best=5, length_penalty=alpha)

@@ -32,7 +32,7 @@ def test_every_registered_search_is_tested_here():
 
 
 @searches
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 9999), lengths=st.lists(st.integers(1, 7), min_size=1, max_size=6))
 def test_a_batch_equals_its_sentences_one_by_one(markov, config, seed, lengths):
     search = make(markov, config)

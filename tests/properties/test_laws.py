@@ -21,7 +21,7 @@ each_law = pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
 @each_law
 @each_claim
 @given(data=st.data())
-@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=4, suppress_health_check=[HealthCheck.too_slow])
 def test_law(law: Law, preset: str, kind: str, data: st.DataObject) -> None:
     law(data.draw(cases(preset, kind)))
 
@@ -29,7 +29,7 @@ def test_law(law: Law, preset: str, kind: str, data: st.DataObject) -> None:
 @each_law
 @pytest.mark.parametrize("kind", KINDS)
 @given(data=st.data())
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.too_slow])
 def test_law_of_any_composition(law: Law, kind: str, data: st.DataObject) -> None:
     """Presets are named points; a user may set any part of them."""
     law(data.draw(compositions(kind)))

@@ -36,7 +36,7 @@ def both(rows: int, classes: int, smoothing: float, dtype: torch.dtype, seed: in
     return found
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     rows=st.integers(0, 9),
     classes=st.integers(1, 12),

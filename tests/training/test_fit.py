@@ -15,6 +15,7 @@ from attnbuild.training.averaging import Average, MovingAverage, average_checkpo
 from attnbuild.training.checkpoint import load_checkpoint, model_weights, save_checkpoint
 from attnbuild.training.fit import train
 from attnbuild.training.run import RunFolder
+from attnbuild.training.stopping import Stopping
 
 Config = dict[str, Any]
 
@@ -139,6 +140,21 @@ def test_max_minutes_ends_with_a_validation(config: Config, run: RunFolder) -> N
     assert 0 < step < 12
     assert f"\n{step},validation/bleu," in run.metrics_file.read_text()
     assert summary["status"] == "ok"
+
+
+def test_a_rate_that_decays_is_down_when_the_minutes_are_over(
+    config: Config, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config["trainer"] |= {"max_minutes": 10 / 60, "max_steps": 10**6}
+    config["scheduler"] = {"type": "linear", "warmup": 0}
+    config["validation"]["every"] = 1000
+    seconds = iter(range(1, 1000))  # one an update
+    monkeypatch.setattr(Stopping, "seconds", property(lambda self: next(seconds)))
+    train(config, run, [])
+    rows = [line.split(",") for line in run.metrics_file.read_text().splitlines()]
+    rates = [float(row[2]) for row in rows if row[1] == "train/learning_rate"]
+    assert rates == sorted(rates, reverse=True)
+    assert rates[-1] < 0.3 * config["optimizer"]["lr"]
 
 
 @pytest.mark.parametrize("as_file", [False, True])

@@ -42,7 +42,7 @@ def make_sequences(lengths: list[int]) -> list[np.ndarray]:
     return [generator.integers(1, 11, length) for length in lengths]
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(lengths=st.lists(st.integers(2, 9), min_size=2, max_size=8), cut=st.integers(1, 7))
 def test_accumulated_equals_one_batch(base_config: Config, tmp_path_factory: Any, lengths: list[int], cut: int) -> None:
     folder = tmp_path_factory.mktemp("gradient")

@@ -118,7 +118,7 @@ WORDS = st.lists(st.sampled_from(["a", "the", "dog", "cat", "runs", "sits", "red
 EXAMPLES = st.lists(st.tuples(WORDS, st.lists(WORDS, min_size=1, max_size=4)), min_size=1, max_size=6)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(EXAMPLES)
 def test_cider_and_rouge_are_the_formulas_of_the_papers(examples):
     hypotheses, references = [one for one, _ in examples], [many for _, many in examples]
@@ -219,7 +219,6 @@ def test_words_of_captions(text, words):
     assert caption_tokens(text) == words.split()
 
 
-@settings(deadline=None)
 @given(st.text(max_size=40))
 def test_words_of_any_text_hold_no_space_and_no_capital_and_are_found_again(text):
     words = caption_tokens(text)

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from attnbuild.errors import ConfigError
-from attnbuild.training.checkpoint import load_checkpoint
+from attnbuild.training.checkpoint import load_checkpoint, save_checkpoint
 from attnbuild.training.fit import train
 from attnbuild.training.resume import resumed_config
 from attnbuild.training.run import RunFolder
@@ -142,6 +142,21 @@ def test_resume_goes_further(config: Config, tmp_path: Path, steps: int) -> None
     assert summary["overrides"] == [f"trainer.max_steps={steps}", "trainer.max_steps=12"]
     assert summary["wall_seconds"] > before
     assert_same_end(run, whole, first=steps + 1)
+
+
+def test_a_rate_that_decays_by_time_goes_on_from_the_time_spent(config: Config, run: RunFolder) -> None:
+    config["trainer"] |= {"max_minutes": 10, "max_steps": 4}
+    config["scheduler"] = {"type": "linear", "warmup": 0}
+    train(config, run, [])
+    checkpoint = load_checkpoint(run.last_checkpoint)
+    checkpoint["callbacks"]["Stopping"]["seconds"] = 9 * 60
+    save_checkpoint(checkpoint, run.last_checkpoint)
+    train(
+        {"resume": str(run.path)}, run, [f"resume={run.path}", "trainer.max_steps=1000000", "trainer.max_minutes=9.005"]
+    )
+    rates = [value for step, name, value in losses(run) if name == "train/learning_rate" and step > 5]
+    assert rates
+    assert max(rates) < 0.01 * config["optimizer"]["lr"]
 
 
 def test_resumed_config_changes_only_what_can_change(config: Config) -> None:

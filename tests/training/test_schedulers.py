@@ -45,3 +45,13 @@ def test_decay_ends_at_its_final_value_and_stays(name: str) -> None:
     assert schedule(9) == 1
     assert schedule(54) == pytest.approx(0.55)
     assert schedule(99) == schedule(500) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("name", ["cosine", "linear"])
+@given(spent=st.floats(0, 1), step=st.integers(9, 2000))
+def test_decay_is_by_time_where_that_ends_first(name: str, spent: float, step: int) -> None:
+    place = SchedulerPlace(1000, lambda: spent)
+    schedule = registry.build("scheduler", place, {"type": name, "warmup": 10}, "scheduler")
+    by_updates = build(name, warmup=10)
+    same = 10 + round(spent * 990) - 1  # the update at which as much has gone by in updates
+    assert schedule(step) == pytest.approx(min(by_updates(step), by_updates(same)), abs=2e-3)

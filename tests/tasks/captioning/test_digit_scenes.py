@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from attnbuild.data.handwritten import handwritten_digits
@@ -112,7 +112,6 @@ def test_the_grammar_of_this_test_sees_every_claim():
         unique_by=(lambda x: x[0], lambda x: x[1]),
     )
 )
-@settings(deadline=None)
 def test_captions_differ_and_name_every_digit(chosen):
     placed = [Placed(digit, *divmod(cell, 3)) for digit, cell in sorted(chosen, key=lambda x: x[1])]
     said = captions(placed)

@@ -94,7 +94,7 @@ def test_the_loss_is_the_sum_over_examples(images: Classification) -> None:
     assert loss.correct == (logits.argmax(1) == batch.target).sum()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(smoothing=st.floats(0, 0.9), seed=st.integers(0, 99), counts=st.lists(st.integers(1, 9), min_size=3, max_size=3))
 def test_training_losses_are_torchs(tmp_path_factory: Any, smoothing: float, seed: int, counts: list[int]) -> None:
     """Smoothing and class weights together, against torch with class numbers."""

@@ -75,7 +75,7 @@ def test_text_is_real(default):
         unique=True,
     )
 )
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 def test_any_pair_of_locales(tmp_path_factory, locales):
     source, target = locales
     reader = make(tmp_path_factory.mktemp("cldr"), source=source, target=target, **SMALL)
