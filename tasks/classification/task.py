@@ -41,7 +41,8 @@ class Classification(SupervisedTask):
     Args:
         multi_label: an example may have any number of labels: each is decided by itself.
         label_smoothing: share of the probability spread over all labels (Szegedy et al. 2016), in training.
-        class_weights: balanced: labels count in the training loss as if they were equally frequent; none: as they are.
+        class_weights: balanced: labels count in the training loss as if they were equally frequent, and, where there
+            may be several, a label's presence as much as its absence; none: as they are.
         word_dropout: texts only: chance that a token is read as unknown, in training (Iyyer et al. 2015, section 3.1).
         mixup: images only: parameter alpha of mixup (Zhang et al. 2018), which trains on mixtures of two; 0 is none.
         top_k: k of the metric top-k accuracy, where there are more labels than k.
@@ -76,9 +77,6 @@ class Classification(SupervisedTask):
             problems.append(Problem("task.mixup", "mixes images, and this data is text: set it to 0"))
         if self.word_dropout and self.reads == "image":
             problems.append(Problem("task.word_dropout", "drops words, and this data is images: set it to 0"))
-        if self.multi_label and self.class_weights == "balanced":
-            message = "'balanced' is for one label an example: leave out task.multi_label, or set 'none'"
-            problems.append(Problem("task.class_weights", message))
         for path, section in self.searches().items():
             how = "search=none" if path == "search" else f"{path}.type=none"
             if section["type"] != "none":
@@ -127,7 +125,9 @@ class Classification(SupervisedTask):
         smoothing = self.label_smoothing if training else 0.0
         if self.multi_label:
             target = target * (1 - smoothing) + smoothing / 2
-            return F.binary_cross_entropy_with_logits(logits, target, reduction="none").sum(dim=1)
+            balance = self._balance(logits.device) if training and self.class_weights == "balanced" else None
+            losses = F.binary_cross_entropy_with_logits(logits, target, pos_weight=balance, reduction="none")
+            return losses.sum(dim=1)
         if not training or self.class_weights == "none":
             return F.cross_entropy(logits, target, label_smoothing=smoothing, reduction="none")
         # Of a mixture each label counts by its own weight; for one label the target stays as it is.
@@ -136,20 +136,28 @@ class Classification(SupervisedTask):
         return counts * F.cross_entropy(logits, shares, label_smoothing=smoothing, reduction="none")
 
     def _counts(self, target: Tensor) -> Tensor:
-        """(B,): how much each example counts in training."""
-        if self.class_weights == "none":
+        """(B,): how much each example counts in training; where there may be several labels, all alike."""
+        if self.multi_label or self.class_weights == "none":
             return target.new_ones(len(target))
         return target @ self._balance(target.device)
 
     def _balance(self, device: torch.device) -> Tensor:
         """(labels,): examples over labels times those of the label, so that the mean over the examples is 1.
 
-        Labels all of whose examples were left out as too long are none.
+        Where there may be several labels: examples without the label over those with it. Labels all of whose examples
+        were left out as too long are none.
         """
         if self._weights is None:
             frequency = self._frequencies("train")
-            counts = torch.tensor([frequency[(number,)] for number in range(len(self.labels))], dtype=torch.float32)
-            self._weights = (counts.sum() / (counts.count_nonzero() * counts)).masked_fill(counts == 0, 0.0)
+            having = [
+                sum(its for owned, its in frequency.items() if number in owned) for number in range(len(self.labels))
+            ]
+            counts = torch.tensor(having, dtype=torch.float32)
+            if self.multi_label:
+                weights = (frequency.total() - counts) / counts
+                self._weights = weights.masked_fill((counts == 0) | (counts == frequency.total()), 1.0)
+            else:
+                self._weights = (counts.sum() / (counts.count_nonzero() * counts)).masked_fill(counts == 0, 0.0)
         return self._weights.to(device)
 
     def _right(self, logits: Tensor, target: Tensor) -> Tensor:

@@ -48,6 +48,14 @@ def mean(numbers):
     return sum(numbers) / len(numbers)
 
 
+def calibration_by_hand(pairs):
+    """Of probabilities, and whether what they were given to was so."""
+    bins = [[] for _ in range(15)]
+    for probability, hit in pairs:
+        bins[min(int(probability * 15), 14)].append((probability, hit))
+    return sum(abs(sum(p for p, _ in one) - sum(hit for _, hit in one)) for one in bins) / len(pairs)
+
+
 def single_by_hand(probabilities, target):
     rows = probabilities.tolist()
     guesses = [row.index(max(row)) for row in rows]
@@ -59,15 +67,13 @@ def single_by_hand(probabilities, target):
         )
         for label in range(probabilities.shape[1])
     ]
-    bins = [[] for _ in range(15)]
-    for row, guess, label in zip(rows, guesses, right, strict=True):
-        bins[min(int(max(row) * 15), 14)].append((max(row), guess == label))
-    gaps = [abs(sum(p for p, _ in one) - sum(hit for _, hit in one)) for one in bins]
     return {
         "accuracy": mean(guess == label for guess, label in zip(guesses, right, strict=True)),
         "top5": mean(rank < 5 for rank in ranks),
         "f1_macro": mean(f1 for f1 in f1s if f1 is not None),
-        "calibration_error": sum(gaps) / len(rows),
+        "calibration_error": calibration_by_hand(
+            [(max(row), guess == label) for row, guess, label in zip(rows, guesses, right, strict=True)]
+        ),
     }
 
 
@@ -87,6 +93,9 @@ def multi_by_hand(probabilities, target):
         "f1_macro": mean(f1_of(*({i for i, j in one if j == label} for one in pairs)) for label in labels),
         "map": mean(average_precision(label) for label in labels),
         "exact_match": mean(one == other for one, other in zip(chosen, right, strict=True)),
+        "calibration_error": calibration_by_hand(
+            list(zip(probabilities.flatten().tolist(), target.flatten().tolist(), strict=True))
+        ),
     }
 
 

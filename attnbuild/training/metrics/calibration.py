@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torchmetrics.classification import MulticlassCalibrationError
+from torchmetrics.classification import BinaryCalibrationError, MulticlassCalibrationError
 
 from attnbuild.training.metrics.gathered import Gathered
 
-__all__ = ["CalibrationError"]
+__all__ = ["CalibrationError", "DecisionCalibrationError"]
 
 
 class CalibrationError(Gathered, MulticlassCalibrationError):
@@ -29,3 +29,21 @@ class CalibrationError(Gathered, MulticlassCalibrationError):
         """Add probabilities (B, labels), and the right labels (B,)."""
         # In fp32: bins are summed in the type of the probabilities, and bf16 counts no further than 256.
         super().update(probabilities.float(), target)
+
+
+class DecisionCalibrationError(Gathered, BinaryCalibrationError):
+    """The same where each label is decided by itself: of a probability of 30 %, 30 % of the labels should be right.
+
+    Args:
+        bins: into how many the probability of a label is cut.
+    """
+
+    def __init__(self, bins: int = 15) -> None:
+        super().__init__(n_bins=bins, norm="l1")
+
+    def empty_states(self) -> dict[str, Tensor]:
+        return {"confidences": torch.empty(0), "accuracies": torch.empty(0)}
+
+    def update(self, probabilities: Tensor, target: Tensor) -> None:
+        """Add probabilities (B, labels), and 0 and 1 (B, labels)."""
+        super().update(probabilities.float().flatten(), target.flatten())

@@ -11,7 +11,7 @@ from torchmetrics.classification import (
 )
 
 from attnbuild.training.metrics.average_precision import MeanAveragePrecision
-from attnbuild.training.metrics.calibration import CalibrationError
+from attnbuild.training.metrics.calibration import CalibrationError, DecisionCalibrationError
 
 __all__ = ["classification_metrics"]
 
@@ -30,7 +30,7 @@ def classification_metrics(labels: int, multi_label: bool, top: int = 5) -> dict
     Returns:
         One label each: ``accuracy``, ``topK`` (where there are more than k labels), ``f1_macro``
         (labels that were neither right nor predicted are left out of the mean), ``calibration_error``. Several:
-        ``f1_micro``, ``f1_macro``, ``map``, ``exact_match``.
+        ``f1_micro``, ``f1_macro``, ``map``, ``exact_match``, ``calibration_error`` (of all decisions).
 
     Raises:
         ValueError: fewer than two labels.
@@ -43,6 +43,7 @@ def classification_metrics(labels: int, multi_label: bool, top: int = 5) -> dict
             "f1_macro": MultilabelF1Score(labels, average="macro"),
             "map": MeanAveragePrecision(labels),
             "exact_match": MultilabelExactMatch(labels),
+            "calibration_error": DecisionCalibrationError(),
         }
     likeliest = {f"top{top}": MulticlassAccuracy(labels, top_k=top, average="micro")} if labels > top else {}
     return {

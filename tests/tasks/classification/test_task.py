@@ -56,6 +56,12 @@ def table(folder: Path, columns: str, **splits: list[str]) -> dict[str, Any]:
     return {"type": "table", "source": "text", "target": "label", "root": str(folder), **files}
 
 
+def listed(folder: Path, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Options of a table whose cells may be lists; all that learn and judge see the same rows."""
+    (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    return {**TEXTS["data"], "root": str(folder), "train": "rows.jsonl", "validation": "rows.jsonl", "test": None}
+
+
 def task_of(config: dict[str, Any], cache: Path, **options: Any) -> Classification:
     return Classification(TaskPlace(config, cache), **options)
 
@@ -116,6 +122,21 @@ def test_balanced_weights_come_from_the_training_data(texts: Classification) -> 
     torch.testing.assert_close(texts._balance(torch.device("cpu")), torch.tensor([5 / 4, 5 / 6]))  # no, yes
     loss = texts.loss(model_of(texts).train(), first_batch(texts))
     assert float(loss.weight) == pytest.approx(5.0)
+
+
+def test_balanced_decisions_weigh_presence_as_much_as_absence(tmp_path: Path) -> None:
+    """Each label by itself; one that all examples have, or none, as it is."""
+    rows = [{"text": "a", "label": labels} for labels in (["a", "b"], ["a"], ["a", "c"], ["a", "c"])]
+    data = listed(tmp_path, rows)
+    task = task_of({**TEXTS, "data": data}, tmp_path / "cache", multi_label=True, class_weights="balanced")
+    task.prepare()
+    weights = task._balance(torch.device("cpu"))
+    torch.testing.assert_close(weights, torch.tensor([1.0, 3.0, 1.0]))  # a, b, c
+    logits, target = torch.randn(2, 3), torch.tensor([[1.0, 0, 1], [1, 1, 0]])
+    log_yes, log_no = F.logsigmoid(logits), F.logsigmoid(-logits)
+    expected = -(weights * target * log_yes + (1 - target) * log_no).sum(dim=1)
+    torch.testing.assert_close(task._losses(logits, target, training=True), expected)
+    assert task.loss(model_of(task).train(), first_batch(task)).weight == 4
 
 
 def test_mixtures_are_drawn_where_half_precision_is_the_default() -> None:
@@ -230,10 +251,8 @@ def test_words_are_dropped_in_training_alone(texts: Classification, monkeypatch:
 
 
 def test_several_labels_are_decided_one_by_one(tmp_path: Path) -> None:
-    rows = ['{"text": "a b", "label": ["x", "y"]}', '{"text": "b", "label": ["z"]}', '{"text": "c a", "label": ["x"]}']
-    rows += ['{"text": "c", "label": []}', '{"text": "d", "label": null}']  # of none; of what is not known
-    (tmp_path / "train.jsonl").write_text("\n".join(rows), encoding="utf-8")
-    data = {**TEXTS["data"], "root": str(tmp_path), "train": "train.jsonl", "validation": "train.jsonl", "test": None}
+    labels = {"a b": ["x", "y"], "b": ["z"], "c a": ["x"], "c": [], "d": None}  # of none; of what is not known
+    data = listed(tmp_path, [{"text": text, "label": its} for text, its in labels.items()])
     task = task_of({**TEXTS, "data": data}, tmp_path / "cache", multi_label=True)
     task.prepare()
     assert sorted(task.corpora["train"].texts(range(4))[1]) == ["", "x", "x\ny", "z"]
@@ -273,9 +292,7 @@ def test_every_image_is_scored_once_and_the_report_is_drawn(images: Classificati
 def test_the_baseline_is_the_most_frequent_label(texts: Classification, tmp_path: Path) -> None:
     assert texts.baselines("test") == {"accuracy": pytest.approx(1 / 3)}
     rows = [{"text": "a", "label": labels} for labels in (["x", "y"], ["y", "x"], ["z"])]
-    (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-    data = {**TEXTS["data"], "root": str(tmp_path), "train": "train.jsonl", "validation": "train.jsonl", "test": None}
-    several = task_of({**TEXTS, "data": data}, tmp_path / "cache", multi_label=True)
+    several = task_of({**TEXTS, "data": listed(tmp_path, rows)}, tmp_path / "cache", multi_label=True)
     several.prepare()
     assert several.baselines("validation") == {"accuracy": pytest.approx(2 / 3)}, "labels have no order"
 
@@ -345,7 +362,6 @@ def test_what_does_not_go_together_is_told(tmp_path: Path) -> None:
     assert paths(TEXTS, mixup=0.2) == ["task.mixup"]
     assert paths(TEXTS, word_dropout=0.2) == []
     assert paths(IMAGES, word_dropout=0.2) == ["task.word_dropout"]
-    assert paths(TEXTS, multi_label=True, class_weights="balanced") == ["task.class_weights"]
     assert paths({**TEXTS, "search": {"type": "beam"}}) == ["search.type"]
     assert paths({**TEXTS, "data": {"type": "cldr"}}) == ["data.type"]
     assert paths({**TEXTS, "data": {"type": "digit_scenes"}}) == ["data.type"]
