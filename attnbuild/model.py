@@ -198,11 +198,13 @@ def _tie_embeddings(encoder: Encoder, decoder: Generator, tie: str, shared_vocab
     """Share matrices: target = output with the target embedding; all = with the source's too (Press and Wolf 2017)."""
     if tie == "none":
         return
+    path = "model.tie_embeddings"
+    if decoder.never_tied:
+        raise ConfigError(f"{decoder.never_tied}: set model.tie_embeddings=none", path)
     target, output = decoder.embedding.tokens, decoder.output
     output.weight = target.weight
     if tie == "target":
         return
-    path = "model.tie_embeddings"
     if encoder.embedding is None:
         raise ConfigError("'all' needs an encoder that embeds tokens: choose 'target' or 'none'", path)
     source = encoder.embedding.tokens

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import time
 from collections.abc import Callable
@@ -26,7 +27,10 @@ def start(serve: Callable[..., None], *arguments: Any) -> Connection:
     """
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    context.Process(target=serve, args=(*arguments, theirs), daemon=True).start()
+    process = context.Process(target=serve, args=(*arguments, theirs), daemon=True)
+    process.start()
+    # Daemons are ended by SIGTERM, which a training takes for a wish to stop after its update: it waits for its turn.
+    atexit.register(process.kill)
     return ours
 
 

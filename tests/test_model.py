@@ -41,6 +41,10 @@ IMAGE_ENDS = Ends(ImageInput(1, 8, 12, (0.4,), (0.3,)), VOCABULARY)
 
 
 def config(encoder: dict[str, Any], decoder: dict[str, Any], attention: str, tie: str = "all") -> dict[str, Any]:
+    if decoder.get("wiring") == "show_attend_tell":
+        tie = "none"
+    elif encoder["type"] in ("cnn", "vit"):
+        tie = "target"
     shared = {"dim": 16, "layers": 2, "dropout": 0.0}
     if encoder["type"] == "cnn":
         encoder = {"layers": None, **encoder}
@@ -49,7 +53,7 @@ def config(encoder: dict[str, Any], decoder: dict[str, Any], attention: str, tie
         "encoder": {name: value for name, value in options.items() if value is not None},
         "decoder": {**shared, **decoder},
         "attention": load_preset(attention),
-        "model": {"tie_embeddings": tie if encoder["type"] not in ("cnn", "vit") else "target"},
+        "model": {"tie_embeddings": tie},
     }
 
 

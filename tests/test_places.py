@@ -94,6 +94,8 @@ def test_layers_may_differ() -> None:
         ({"decoder": {"cross_attention": {"preset": "inherit", "heads": 5}}},
          "decoder.cross_attention.heads", "5 heads do not divide the width 16"),
         ({"decoder": {"dim": 8}, "model": {"tie_embeddings": "all"}}, "model.tie_embeddings", "encoder.dim is 16 and decoder.dim 8"),
+        ({"decoder": {"type": "rnn", "wiring": "show_attend_tell"}, "model": {"tie_embeddings": "target"}},
+         "model.tie_embeddings", "each word calls for itself: set model.tie_embeddings=none"),
         ({"model": {"tie_embeddings": "all"}, "tokenizer": {"joint": False}}, "model.tie_embeddings", "tokenizer.joint=true"),
         ({"encoder": {"attention_by_layer": "window"}},
          "encoder.attention_by_layer", "'window': expected layers and their presets"),

@@ -115,11 +115,13 @@ class Generator(Decoder):
     Attributes:
         embedding: of the target tokens.
         output: the layer that turns states into logits; its weight may be tied to an embedding.
+        never_tied: why it may not be; None where it may.
     """
 
     writes = "text"
     embedding: Embedding
     output: nn.Linear
+    never_tied: str | None = None
 
     def forward(self, target: Tensor, memory: Memory, need_weights: bool = False) -> Decoded:
         """Teacher forcing: token ids (B, T), padded at the right."""

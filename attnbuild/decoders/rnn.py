@@ -123,6 +123,7 @@ class RNNDecoder(Generator):
         self.readout = joins(dim, context, input_feeding=input_feeding, dropout=dropout)
         self.dropout = Dropout(dropout)
         self.output = Linear(dim, place.outputs, bias=False)
+        self.never_tied = joins.never_tied
 
     def forward(self, target: Tensor, memory: Memory, need_weights: bool = False) -> Decoded:
         embedded, state = self.embedding(target), self.start(memory)

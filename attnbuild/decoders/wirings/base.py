@@ -19,9 +19,11 @@ class Wiring(nn.Module):
 
     Attributes:
         fed_width: width of what a step feeds to the next one.
+        never_tied: why the output layer may not share a matrix with the embedding; None where it may.
     """
 
     fed_width: int = 0
+    never_tied: str | None = None
 
     def __init__(self, dim: int, context: int, *, input_feeding: bool, dropout: float) -> None:
         super().__init__()

@@ -23,6 +23,13 @@ class ShowAttendTell(Wiring):
     before L_h, as is done here, and takes tanh of the sum in equation 7, which the paper and this do not.
     """
 
+    # L_o E y of equation 7 can say which word follows which. E' E y, with one matrix for both, says first that a word
+    # follows itself; captions of digits were then learnt but for which digits there are.
+    never_tied = (
+        "decoder.wiring=show_attend_tell adds the embedding of the last word to what the output layer reads, so that "
+        "with one matrix for both each word calls for itself"
+    )
+
     def __init__(self, dim: int, context: int, *, input_feeding: bool, dropout: float) -> None:
         super().__init__(dim, context, input_feeding=input_feeding, dropout=dropout)
         self.gate = Linear(dim, 1)

@@ -26,7 +26,7 @@ CONFIG = {
     "validation": {"search": {"type": "greedy", "max_length_ratio": 0.0, "max_length_extra": 9}},
     "search": {"type": "greedy", "max_length_ratio": 0.0, "max_length_extra": 9},
     "attention": load_preset("bahdanau"),
-    "model": {"tie_embeddings": "target"},
+    "model": {"tie_embeddings": "none"},
     "encoder": {"type": "cnn", "dim": 16, "width": 8, "blocks": [1, 1, 1]},
     "decoder": {"type": "rnn", "dim": 16, "dropout": 0.0, "wiring": "show_attend_tell"},
 }
