@@ -14,14 +14,12 @@ import yaml
 
 __all__ = ["decode", "train_for"]
 
-#: Learnt on both languages at once.
-MERGES = 8000
 #: Sentences that its checkpoints are chosen by; it writes each of them word by word, which takes its training's time.
 WATCHED = 100
 SIDES = {"src": "en", "trg": "de"}
 
 
-def train_for(minutes: float, folder: Path, data: Path, options: dict[str, Any], threads: int) -> None:
+def train_for(minutes: float, folder: Path, data: Path, options: dict[str, Any], threads: int, merges: int) -> None:
     """From raw text: its BPE, then updates for so many minutes; ``folder`` holds all of it afterwards.
 
     Args:
@@ -30,9 +28,10 @@ def train_for(minutes: float, folder: Path, data: Path, options: dict[str, Any],
         data: holds train.en, train.de, val.en, ...
         options: of its config, by section: what a candidate does otherwise.
         threads: of the CPU.
+        merges: of its BPE, learnt on both languages at once.
     """
     folder.mkdir(parents=True)
-    learn_bpe(folder, data)
+    learn_bpe(folder, data, merges)
     config = folder / "config.yaml"
     config.write_text(yaml.safe_dump(config_of(folder, data, options)), encoding="utf-8")
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
@@ -65,7 +64,7 @@ def decode(folder: Path, beam: int, split: str, threads: int) -> list[str]:
     return Path(f"{output}.{split}").read_text(encoding="utf-8").splitlines()
 
 
-def learn_bpe(folder: Path, data: Path) -> None:
+def learn_bpe(folder: Path, data: Path, merges: int) -> None:
     """Its merges, and the vocabulary of both sides in the order that it asks for."""
     from sacremoses import MosesTokenizer
     from subword_nmt import learn_bpe
@@ -77,7 +76,7 @@ def learn_bpe(folder: Path, data: Path) -> None:
         for line in (data / f"train.{language}").read_text(encoding="utf-8").splitlines():
             lines.append(tokenizer.tokenize(line, return_str=True, escape=False))
     with (folder / "codes").open("w", encoding="utf-8") as codes:
-        learn_bpe.learn_bpe(lines, codes, MERGES)
+        learn_bpe.learn_bpe(lines, codes, merges)
     with (folder / "codes").open(encoding="utf-8") as codes:
         bpe = BPE(codes)
     tokens = sorted({token for line in lines for token in bpe.process_line(line).split()})
@@ -103,7 +102,7 @@ def config_of(folder: Path, data: Path, options: dict[str, Any]) -> dict[str, An
         },
         "training": {
             **{"optimizer": "adamw", "adam_betas": [0.9, 0.98], "scheduling": "warmupinversesquareroot"},
-            **{"learning_rate": 0.001, "learning_rate_warmup": 400, "label_smoothing": 0.1, "clip_grad_norm": 1.0},
+            **{"learning_rate": 0.001, "learning_rate_warmup": 200, "label_smoothing": 0.1, "clip_grad_norm": 1.0},
             **{"batch_size": 2048, "batch_type": "token", "normalization": "tokens", "loss": "crossentropy"},
             **{"epochs": 1000, "validation_freq": 250, "logging_freq": 50, "early_stopping_metric": "ppl"},
         },

@@ -4,6 +4,7 @@ import copy
 import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from attnbuild.errors import CheckpointError, ConfigError, DataError
 from attnbuild.training.changes import changed_config
 from attnbuild.training.evaluate import test_run as score_run
 from attnbuild.training.fit import train
-from attnbuild.training.predict import predict_run
+from attnbuild.training.predict import _inputs, predict_run
 from attnbuild.training.run import RunFolder
 
 PLUGINS = {"plugins": ["fake_task"]}
@@ -101,3 +102,19 @@ def test_wrong_files(run: RunFolder, tmp_path: Path) -> None:
         predict_run(run.path, str(tmp_path / "in"), str(tmp_path / "no" / "out"), PLUGINS)
     with pytest.raises(CheckpointError, match="there is no such run folder"):
         predict_run(tmp_path / "no", str(tmp_path / "in"), "-", PLUGINS)
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_model_of_captions_reads_the_table_that_it_learnt_from(tmp_path: Path, elsewhere: bool) -> None:
+    """Its pictures lie beside the table, or where those of the training data do; a row without one stays a row."""
+    data = {"type": "caption_table", "root": str(tmp_path), "path": "birds", "images": "photos", "image": "file"}
+    photos = tmp_path / "birds" / "photos"
+    photos.mkdir(parents=True)
+    (photos / "a.png").write_bytes(b"of a bird")
+    table = tmp_path / ("elsewhere" if elsewhere else "birds") / "captions.tsv"
+    table.parent.mkdir(exist_ok=True)
+    table.write_text("caption\tfile\na bird\ta.png\na bird again\ta.png\nnothing\t\n", encoding="utf-8")
+    reads: Any = SimpleNamespace(reads="image")
+    first, again, nothing = _inputs(reads, str(table), data)
+    assert first.data == again.data == photos / "a.png"
+    assert nothing == ""
