@@ -6,6 +6,7 @@ idle; oneDNN, which is in the same wheel, uses them all, and is twice as fast th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -22,18 +23,23 @@ __all__ = ["Linear", "by_onednn", "linear", "packed"]
 _WORTH_IT, _WORTH_IT_PACKED = 1 << 20, 5 << 16
 #: Rows that weights are packed for; for one row alone oneDNN would pack otherwise, for all others so.
 _PACKED_FOR = 64
+#: Weights from which on MKL packs them anew at each call: 5 rows of 256 times 8000 x 256 took 15 ms, and 2 by a packed
+#: weight. As many rows as it was packed for are few enough for that to tell.
+_LARGE = 1 << 19
 
 
 class _Packed(NamedTuple):
-    """A weight (M, K) in oneDNN's own layout, and the bias that goes with it."""
+    """A weight (M, K) in oneDNN's own layout, the bias that goes with it, and for how many rows it is the faster."""
 
     weight: Tensor
     bias: Tensor | None
+    most_rows: float
 
     def serves(self, rows: Tensor) -> bool:
         """Whether a product of these rows is faster with it: asked before every one, of numbers alone."""
         return (
             rows.numel() * self.weight.shape[0] >= _WORTH_IT_PACKED
+            and rows.numel() <= self.most_rows * self.weight.shape[1]
             and rows.dim() > 1
             and rows.dtype is torch.float32
             and not torch.is_grad_enabled()
@@ -64,7 +70,7 @@ def packed(model: nn.Module) -> Iterator[None]:
     try:
         for layer in layers:
             weight = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), _PACKED_FOR)
-            layer._packed = _Packed(weight, layer.bias)
+            layer._packed = _Packed(weight, layer.bias, math.inf if _onednn_is_faster() else _PACKED_FOR)
         yield
     finally:
         for layer in layers:
@@ -73,7 +79,8 @@ def packed(model: nn.Module) -> Iterator[None]:
 
 def _can_be_packed(weight: Tensor) -> bool:
     here = weight.device.type == "cpu" and weight.dtype == torch.float32 and type(weight) is nn.Parameter
-    return here and _onednn_is_faster() and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
+    worth_it = _onednn_is_faster() or (_onednn_serves() and weight.numel() >= _LARGE)
+    return here and worth_it and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
 
 
 def linear(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -105,8 +112,14 @@ def by_onednn(rows: Tensor, weight: Tensor) -> bool:
 @cache
 def _onednn_is_faster() -> bool:
     """On AMD's processors with vectors of 512 bits; what decides is the machine alone, so that runs repeat."""
+    return _onednn_serves() and torch.backends.cpu.get_cpu_capability() == "AVX512"
+
+
+@cache
+def _onednn_serves() -> bool:
+    """On AMD's processors, where it was measured."""
     there = hasattr(torch.ops.mkldnn, "_linear_pointwise") and torch.backends.mkldnn.is_available()
-    return there and torch.backends.cpu.get_cpu_capability() == "AVX512" and _made_by_amd()
+    return there and _made_by_amd()
 
 
 def _made_by_amd() -> bool:

@@ -161,6 +161,21 @@ def test_weights_are_packed_for_a_while():
             assert not layer(states).any()
 
 
+def test_without_wide_vectors_large_weights_are_packed_for_few_rows(monkeypatch):
+    large, small = Linear(64, 32), Linear(32, 32)
+    monkeypatch.setattr(linear, "_onednn_is_faster", lambda: False)
+    monkeypatch.setattr(linear, "_onednn_serves", lambda: True)
+    monkeypatch.setattr(linear, "_LARGE", 64 * 32)
+    monkeypatch.setattr(linear, "_WORTH_IT_PACKED", 0)
+    model = torch.nn.ModuleList([large, small])
+    with torch.no_grad(), packed(model):
+        assert uses_onednn(lambda: large(torch.randn(5, 1, 64)))
+        assert not uses_onednn(lambda: large(torch.randn(65, 64)))
+        assert not uses_onednn(lambda: small(torch.randn(5, 32)))
+        states = torch.randn(4, 64)
+        torch.testing.assert_close(large(states), right(large, states).float(), atol=1e-5, rtol=1e-5)
+
+
 def test_nothing_is_packed_where_it_is_no_faster():
     double = Linear(4, 4).double()
     with onednn(), torch.no_grad(), packed(double):
