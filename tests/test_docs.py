@@ -95,6 +95,7 @@ def made_small(words: list[str]) -> list[str]:
     """A training command that ends in seconds."""
     if words[0] != "train" or any(word.startswith("resume=") for word in words):
         return words  # a resumed run is as small as it was
+    words = [word for word in words if not word.startswith("trainer.max_steps=")]
     small = [word for word in SMALL if not (word == "debug=fast" and any("debug=" in given for given in words))]
     if not any(word.startswith(("task=", "experiment=", "recipe=")) for word in words):
         small += SMALL_LAYERS
