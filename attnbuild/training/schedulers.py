@@ -101,6 +101,6 @@ def _warm(step: int, warmup: int) -> float:
 
 
 def _progress(step: int, warmup: int, place: SchedulerPlace) -> float:
-    """How far the decay is, 0 at the end of warm-up and 1 from the last update on."""
+    """How far the decay is: by updates 0 at the end of warm-up and 1 from the last on, or further by time."""
     by_updates = max(0, step + 1 - warmup) / max(1, place.max_steps - warmup)
     return min(1.0, max(by_updates, place.time_spent()))
