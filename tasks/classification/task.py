@@ -149,10 +149,9 @@ class Classification(SupervisedTask):
         """
         if self._weights is None:
             frequency = self._frequencies("train")
-            having = [
-                sum(its for owned, its in frequency.items() if number in owned) for number in range(len(self.labels))
-            ]
-            counts = torch.tensor(having, dtype=torch.float32)
+            counts = torch.zeros(len(self.labels), dtype=torch.float32)
+            for owned, its in frequency.items():
+                counts[list(owned)] += its
             if self.multi_label:
                 weights = (frequency.total() - counts) / counts
                 self._weights = weights.masked_fill((counts == 0) | (counts == frequency.total()), 1.0)

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from attnbuild.cli.compose import compose, open_loader, resolve
 from attnbuild.training.checkpoint import build_task
+from tests.composing import config_of
 
 SMALL = (
     *("image.channels=1", "image.size=24", "data.size=24", "data.digits=1", "data.validation=200", "data.test=1"),
@@ -28,9 +28,7 @@ STEPS, WARM_UP, RATE = 400, 50, 0.003
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_captions_name_the_digit_in_the_picture(decoder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ATTNBUILD_CACHE", str(tmp_path))
-    with open_loader() as loader:
-        composed = compose(loader, ["task=captioning", *DECODERS[decoder], *SMALL])
-        task = build_task(resolve(composed, composed.hydra.runtime.choices))
+    task = build_task(config_of(["task=captioning", *DECODERS[decoder], *SMALL]))
     task.prepare()
     torch.manual_seed(1)
     model = task.build_model().train()
