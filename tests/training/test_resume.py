@@ -18,6 +18,7 @@ from attnbuild.training.checkpoint import load_checkpoint, save_checkpoint
 from attnbuild.training.fit import train
 from attnbuild.training.resume import resumed_config
 from attnbuild.training.run import RunFolder
+from attnbuild.training.stopping import Stopping
 
 Config = dict[str, Any]
 
@@ -144,16 +145,19 @@ def test_resume_goes_further(config: Config, tmp_path: Path, steps: int) -> None
     assert_same_end(run, whole, first=steps + 1)
 
 
-def test_a_rate_that_decays_by_time_goes_on_from_the_time_spent(config: Config, run: RunFolder) -> None:
+def test_a_rate_that_decays_by_time_goes_on_from_the_time_spent(
+    config: Config, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config["trainer"] |= {"max_minutes": 10, "max_steps": 4}
     config["scheduler"] = {"type": "linear", "warmup": 0}
     train(config, run, [])
     checkpoint = load_checkpoint(run.last_checkpoint)
     checkpoint["callbacks"]["Stopping"]["seconds"] = 9 * 60
     save_checkpoint(checkpoint, run.last_checkpoint)
-    train(
-        {"resume": str(run.path)}, run, [f"resume={run.path}", "trainer.max_steps=1000000", "trainer.max_minutes=9.005"]
-    )
+    seconds = iter(range(1, 1000))  # one an update
+    monkeypatch.setattr(Stopping, "seconds", property(lambda self: self.earlier + next(seconds)))
+    words = [f"resume={run.path}", "trainer.max_steps=1000000", f"trainer.max_minutes={545 / 60}"]
+    train({"resume": str(run.path)}, run, words)
     rates = [value for step, name, value in losses(run) if name == "train/learning_rate" and step > 5]
     assert rates
     assert max(rates) < 0.01 * config["optimizer"]["lr"]
