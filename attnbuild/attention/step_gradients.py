@@ -54,19 +54,26 @@ class _Left:
 
     Attributes:
         pairs: of a step, two factors (B, H, 1, S) and (B, H, 1, D) whose outer product is its gradient.
-        sums: of all steps that rate additively, (B, H, S, D); None where there was none yet.
+        rated: of all steps that rate additively, their sum (B, H, S, D) and what it has yet to be multiplied by,
+            (H, 1, D); None where there was none yet.
     """
 
     pairs: list[tuple[Tensor, Tensor]] = field(default_factory=list)
-    sums: Tensor | None = None
+    rated: tuple[Tensor, Tensor] | None = None
 
-    def add(self, gradient: Tensor) -> None:
-        """Take over a gradient of a step, which is nobody else's."""
-        self.sums = gradient if self.sums is None else self.sums.add_(gradient)
+    def add(self, slopes: Tensor, gradient: Tensor, channels: Tensor) -> None:
+        """A step's (B, H, S, D), which is taken over, times (B, H, S, 1), times (H, 1, D), the same in all steps."""
+        if self.rated is None:
+            self.rated = slopes.mul_(gradient), channels
+        else:
+            self.rated[0].addcmul_(slopes, gradient)
 
     def taken(self) -> Tensor | None:
         """The gradient; the next backward pass begins anew."""
-        gathered, self.sums = self.sums, None
+        gathered = None
+        if self.rated is not None:
+            sums, channels = self.rated
+            gathered, self.rated = sums.mul_(channels), None
         if self.pairs:
             by_key, by_channel = (torch.cat(factors, dim=2) for factors in zip(*self.pairs, strict=True))
             self.pairs.clear()
@@ -146,10 +153,9 @@ class _RateAdditively(torch.autograd.Function):
             of_tanh = 2 * torch.einsum("bhsd,bhs->hd", logistic, gradient.squeeze(2)) - gradient.sum(dim=(0, 3))
             of_vectors = of_tanh.unsqueeze(-1)
         # d tanh(x) / dx = 4 s(2 x) (1 - s(2 x))
-        of_sum = torch.addcmul(logistic, logistic, logistic, value=-1)
-        of_sum.mul_(gradient.transpose(-2, -1)).mul_(4 * vectors.transpose(-2, -1))
-        of_query = of_sum.sum(dim=-2, keepdim=True) if ctx.needs_input_grad[0] else None
-        ctx.left.add(of_sum)
+        slopes, channels = torch.addcmul(logistic, logistic, logistic, value=-1), 4 * vectors.transpose(-2, -1)
+        of_query = channels * (gradient @ slopes) if ctx.needs_input_grad[0] else None
+        ctx.left.add(slopes, gradient.transpose(-2, -1), channels)
         return of_query, None, of_vectors, None
 
 

@@ -134,38 +134,26 @@ class Module(LightningModule):
         self.guard.after_batch(self._at_hand, loss)
         return loss.total if loss.unreported is None else loss.total + loss.unreported
 
-    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Divide the gradient by the tokens of this step.
-
-        It is a sum over tokens that Lightning divided by the number of accumulated batches and the
-        distributed wrapper by the number of ranks; both are undone. Clipping comes after this hook.
-        """
-        self.learning_rate = optimizer.param_groups[0]["lr"]
-        self._loss, weight = self.sum_over_ranks(self.guard.sums.sums[:2].float())
-        scale = self.trainer.accumulate_grad_batches * self.trainer.world_size / weight
-        gradients = [local(parameter.grad) for parameter in self.parameters() if parameter.grad is not None]
-        torch._foreach_mul_(gradients, scale)
-
     def configure_gradient_clipping(
         self,
         optimizer: torch.optim.Optimizer,
         gradient_clip_val: int | float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip the norm, under a fused optimiser too; then see whether there is anything to update with.
+        """Divide the gradient by the tokens of this step, clip its norm, and see whether it is one to update with.
 
-        Lightning refuses that with any mixed precision, though only gradient scaling (16-mixed, where
-        nothing is fused here) would make it wrong.
+        It is a sum over tokens that Lightning divided by the number of accumulated batches and the
+        distributed wrapper by the number of ranks; both are undone. Lightning refuses to clip under a fused
+        optimiser with any mixed precision, though only gradient scaling (16-mixed, where nothing is fused here)
+        would make it wrong.
         """
-        if gradient_clip_val:
-            norm = torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
-        else:
-            norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters() if p.grad is not None])
-        if isinstance(norm, DTensor):
-            norm = norm.full_tensor()
+        self.learning_rate = optimizer.param_groups[0]["lr"]
         sums = self.guard.sums.sums
+        loss, weight = self.sum_over_ranks(sums[:2].float())
+        scale = self.trainer.accumulate_grad_batches * self.trainer.world_size / weight
+        norm = _rescale([p.grad for p in self.parameters() if p.grad is not None], scale, gradient_clip_val)
         scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
-        good = self.guard.judge(self.trainer.global_step + 1, self._loss, norm, optimizer, scaled=scaled)
+        good = self.guard.judge(self.trainer.global_step + 1, loss, norm, optimizer, scaled=scaled)
         self.tally.sums += torch.where(good.bool(), sums, 0.0)
 
     def on_fit_end(self) -> None:
@@ -326,6 +314,19 @@ class Module(LightningModule):
             self._ahead = taken - self.batches
         if "guard" in checkpoint["attnbuild"]:  # older ones did not leave updates out
             self.guard.load(checkpoint["attnbuild"]["guard"])
+
+
+def _rescale(gradients: list[Tensor], scale: Tensor, clip: float | None) -> Tensor:
+    """Multiply gradients by ``scale``, then clip their norm; returns what it was before it was clipped.
+
+    Each is read twice and written once: the memory's speed is what this takes, and a large model has much of it.
+    """
+    norm = torch.nn.utils.get_total_norm(gradients)
+    norm = scale * (norm.full_tensor() if isinstance(norm, DTensor) else norm)
+    if clip:
+        scale = scale * (clip / (norm + 1e-6)).clamp(max=1.0)
+    torch._foreach_mul_([local(gradient) for gradient in gradients], scale)
+    return norm
 
 
 class _WithoutLength:
