@@ -47,14 +47,13 @@ def _shape(dim: int, feedforward: int, layers: int) -> tuple[str, ...]:
 RECIPES: dict[str, tuple[str, ...]] = {
     "2 + 2 layers of 128": (*COMMON, *_shape(128, 512, 2), "optimizer.lr=0.004"),
     "2 + 2 layers of 192": (*COMMON, *_shape(192, 768, 2), "optimizer.lr=0.003"),
-    "2 + 2 layers of 192, small batches": (*COMMON, *_shape(192, 768, 2), "optimizer.lr=0.002", "batch.tokens=1024"),
-    "2 + 2 layers of 256, small batches": (*COMMON, *_shape(256, 1024, 2), "optimizer.lr=0.0015", "batch.tokens=1024"),
+    "2 + 2 layers of 128, small batches": (*COMMON, *_shape(128, 512, 2), "optimizer.lr=0.003", "batch.tokens=1024"),
 }
 
 
 def _joeynmt(dim: int, feedforward: int, layers: int, lr: float, tokens: int = 2048) -> dict[str, Any]:
     """Options of JoeyNMT's config."""
-    # Its checkpoints are of validations: rare ones lose the last minutes, many take the time of updates (2 s each).
+    # Its checkpoints are of validations: rare ones would lose the last minutes.
     every = 50 * 2048 // tokens
     part = {
         **{"hidden_size": dim, "ff_size": feedforward, "num_layers": layers, "num_heads": 4, "dropout": 0.1},
@@ -68,8 +67,7 @@ def _joeynmt(dim: int, feedforward: int, layers: int, lr: float, tokens: int = 2
 PEERS: dict[str, dict[str, Any]] = {
     "2 + 2 layers of 128": _joeynmt(128, 512, 2, 0.004),
     "2 + 2 layers of 192": _joeynmt(192, 768, 2, 0.003),
-    "2 + 2 layers of 192, small batches": _joeynmt(192, 768, 2, 0.002, 1024),
-    "2 + 2 layers of 256, small batches": _joeynmt(256, 1024, 2, 0.0015, 1024),
+    "2 + 2 layers of 128, small batches": _joeynmt(128, 512, 2, 0.003, 1024),
 }
 
 
