@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -38,36 +39,46 @@ DECAY = ("scheduler=linear", "scheduler.warmup=200", "validation.every=2000")
 COMMON = (f"tokenizer.vocab_size={TOKENS}", *ROPE, *DECAY, "model.dropout=0.1")
 
 
-def _shape(dim: int, feedforward: int, layers: int) -> tuple[str, ...]:
-    sides = [(f"{side}.layers={layers}", f"{side}.feedforward={feedforward}") for side in ("encoder", "decoder")]
-    return (f"model.dim={dim}", *sides[0], *sides[1])
+@dataclass(frozen=True)
+class Candidate:
+    """What both sides train.
+
+    Attributes:
+        dim: width of the model; four times that in the feed-forward layers.
+        lr: peak learning rate.
+        tokens: of a batch.
+        layers: of the encoder, and of the decoder.
+    """
+
+    dim: int
+    lr: float
+    tokens: int = 2048
+    layers: int = 2
+
+    def words(self) -> tuple[str, ...]:
+        """What is typed after ``attnbuild train``."""
+        sides = ("encoder", "decoder")
+        layers = (
+            f"{side}.{what}" for side in sides for what in (f"layers={self.layers}", f"feedforward={4 * self.dim}")
+        )
+        return (*COMMON, f"model.dim={self.dim}", *layers, f"optimizer.lr={self.lr}", f"batch.tokens={self.tokens}")
+
+    def options(self) -> dict[str, Any]:
+        """What JoeyNMT's config says."""
+        side = {
+            **{"hidden_size": self.dim, "ff_size": 4 * self.dim, "num_layers": self.layers, "num_heads": 4},
+            **{"dropout": 0.1, "embeddings": {"embedding_dim": self.dim, "scale": True, "dropout": 0.1}},
+        }
+        # Its checkpoints are of validations: rare ones would lose the last minutes.
+        every = 50 * 2048 // self.tokens
+        training = {"learning_rate": self.lr, "batch_size": self.tokens, "validation_freq": every}
+        return {"model": {"encoder": side, "decoder": side}, "training": training}
 
 
-#: What is typed after ``attnbuild train``.
-RECIPES: dict[str, tuple[str, ...]] = {
-    "2 + 2 layers of 128": (*COMMON, *_shape(128, 512, 2), "optimizer.lr=0.004"),
-    "2 + 2 layers of 192": (*COMMON, *_shape(192, 768, 2), "optimizer.lr=0.003"),
-    "2 + 2 layers of 128, small batches": (*COMMON, *_shape(128, 512, 2), "optimizer.lr=0.003", "batch.tokens=1024"),
-}
-
-
-def _joeynmt(dim: int, feedforward: int, layers: int, lr: float, tokens: int = 2048) -> dict[str, Any]:
-    """Options of JoeyNMT's config."""
-    # Its checkpoints are of validations: rare ones would lose the last minutes.
-    every = 50 * 2048 // tokens
-    part = {
-        **{"hidden_size": dim, "ff_size": feedforward, "num_layers": layers, "num_heads": 4, "dropout": 0.1},
-        "embeddings": {"embedding_dim": dim, "scale": True, "dropout": 0.1},
-    }
-    training = {"learning_rate": lr, "batch_size": tokens, "validation_freq": every}
-    return {"model": {"encoder": part, "decoder": part}, "training": training}
-
-
-#: What its config says.
-PEERS: dict[str, dict[str, Any]] = {
-    "2 + 2 layers of 128": _joeynmt(128, 512, 2, 0.004),
-    "2 + 2 layers of 192": _joeynmt(192, 768, 2, 0.003),
-    "2 + 2 layers of 128, small batches": _joeynmt(128, 512, 2, 0.003, 1024),
+CANDIDATES = {
+    "2 + 2 layers of 128": Candidate(128, 0.004),
+    "2 + 2 layers of 192": Candidate(192, 0.003),
+    "2 + 2 layers of 128, small batches": Candidate(128, 0.003, tokens=1024),
 }
 
 
@@ -137,9 +148,9 @@ class Peer:
 
 def all_candidates(folder: Path) -> Iterator[Ours | Peer]:
     """The sides in turn, so that a machine's slow hour meets both."""
-    for (name, words), (its_name, options) in zip(RECIPES.items(), PEERS.items(), strict=True):
-        yield Ours(name, folder / OURS / named(name), words)
-        yield Peer(its_name, folder / PEER / named(its_name), options)
+    for name, candidate in CANDIDATES.items():
+        yield Ours(name, folder / OURS / named(name), candidate.words())
+        yield Peer(name, folder / PEER / named(name), candidate.options())
 
 
 def named(name: str) -> str:
