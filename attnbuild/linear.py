@@ -1,12 +1,13 @@
 """Linear maps, by the faster of PyTorch's two libraries for matrix products on a CPU.
 
-PyTorch gives products in single precision to MKL, whose kernels leave half of the vector units of AMD's processors
-idle; oneDNN, which is in the same wheel, uses them all, and is twice as fast there (docs/decisions.md).
+PyTorch gives products in single precision to MKL, whose kernels leave half of the vector units of AMD's newer
+processors idle; oneDNN, which is in the same wheel, uses them all, and is twice as fast there (docs/decisions.md).
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -26,6 +27,8 @@ _PACKED_FOR = 64
 #: Weights from which on MKL packs them anew at each call: 5 rows of 256 times 8000 x 256 took 15 ms, and 2 by a packed
 #: weight. As many rows as it was packed for are few enough for that to tell.
 _LARGE = 1 << 19
+#: AMD's family of processors, as /proc/cpuinfo has it.
+_ZEN_5 = 26
 
 
 class _Packed(NamedTuple):
@@ -70,7 +73,7 @@ def packed(model: nn.Module) -> Iterator[None]:
     try:
         for layer in layers:
             weight = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), _PACKED_FOR)
-            layer._packed = _Packed(weight, layer.bias, math.inf if _onednn_is_faster() else _PACKED_FOR)
+            layer._packed = _Packed(weight, layer.bias, math.inf if _packing_is_faster() else _PACKED_FOR)
         yield
     finally:
         for layer in layers:
@@ -79,7 +82,7 @@ def packed(model: nn.Module) -> Iterator[None]:
 
 def _can_be_packed(weight: Tensor) -> bool:
     here = weight.device.type == "cpu" and weight.dtype == torch.float32 and type(weight) is nn.Parameter
-    worth_it = _onednn_is_faster() or (_onednn_serves() and weight.numel() >= _LARGE)
+    worth_it = _packing_is_faster() or (_onednn_serves() and weight.numel() >= _LARGE)
     return here and worth_it and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
 
 
@@ -111,7 +114,16 @@ def by_onednn(rows: Tensor, weight: Tensor) -> bool:
 
 @cache
 def _onednn_is_faster() -> bool:
-    """On AMD's processors with vectors of 512 bits; what decides is the machine alone, so that runs repeat."""
+    """From Zen 5 on, whose vector units have 512 bits; what decides is the machine alone, so that runs repeat.
+
+    On Zen 4, which halves such vectors, MKL is as fast, and oneDNN keeps twice the memory for its kernels.
+    """
+    return _onednn_serves() and _amd_family() >= _ZEN_5
+
+
+@cache
+def _packing_is_faster() -> bool:
+    """For all weights and any number of rows: on AMD's processors that know vectors of 512 bits."""
     return _onednn_serves() and torch.backends.cpu.get_cpu_capability() == "AVX512"
 
 
@@ -119,14 +131,17 @@ def _onednn_is_faster() -> bool:
 def _onednn_serves() -> bool:
     """On AMD's processors, where it was measured."""
     there = hasattr(torch.ops.mkldnn, "_linear_pointwise") and torch.backends.mkldnn.is_available()
-    return there and _made_by_amd()
+    return there and _amd_family() > 0
 
 
-def _made_by_amd() -> bool:
+def _amd_family() -> int:
+    """The family of this machine's processor as AMD counts them; 0 where it is not AMD's."""
     try:
-        return "AuthenticAMD" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        told = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
-        return False
+        return 0
+    family = re.search(r"^cpu family\s*: (\d+)$", told, re.MULTILINE)
+    return int(family[1]) if family and "AuthenticAMD" in told else 0
 
 
 def _multiply(left: Tensor, right: Tensor, bias: Tensor | None) -> Tensor:
