@@ -29,6 +29,14 @@ def test_auto_goes_by_length_and_parts() -> None:
     assert chosen("window", 4096, score="additive") == "reference"
 
 
+def test_auto_takes_plain_products_where_few_keys_learn() -> None:
+    need = replace(build_attention("multihead", dim=64).core.need(), device="cpu", queries=12, keys=20, gradient=True)
+    assert choose(need).name == "reference"
+    assert choose(replace(need, gradient=False)).name == "sdpa"
+    assert choose(replace(need, keys=200)).name == "sdpa"
+    assert choose(replace(need, device="cuda")).name == "sdpa"
+
+
 def test_auto_takes_flex_only_where_it_runs() -> None:
     assert chosen("window", 4096, "cuda") == "flex"
     assert chosen("window", 4096, "cuda", position="alibi") == "blocksparse"
