@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["Choice", "chosen_backends", "print_backends"]
 
 #: Lengths that are looked at.
-LENGTHS = tuple(1 << power for power in range(5, 15))
+LENGTHS = tuple(1 << power for power in range(4, 15))
 
 
 @dataclass(frozen=True)

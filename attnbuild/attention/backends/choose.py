@@ -10,7 +10,7 @@ from attnbuild.attention.backends import blocksparse, flex, reference, sdpa
 from attnbuild.attention.backends.base import Answer, Call, Need
 from attnbuild.attention.backends.plan import keys_per_query
 
-__all__ = ["BACKENDS", "Chosen", "choose"]
+__all__ = ["BACKENDS", "FEW_KEYS", "Chosen", "choose"]
 
 BACKENDS: dict[str, ModuleType] = {"reference": reference, "sdpa": sdpa, "blocksparse": blocksparse, "flex": flex}
 
