@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -18,9 +17,6 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 __all__ = ["mixed_by_step", "rated_additively_by_step", "rated_by_step", "read_by_steps"]
-
-#: The largest size of a number x whose e^2x may be multiplied by another's in single precision.
-_LARGEST = 20.0
 
 
 def read_by_steps(states: Tensor) -> Tensor:
@@ -40,7 +36,7 @@ def rated_by_step(query: Tensor, key: Tensor) -> Tensor | None:
 def rated_additively_by_step(query: Tensor, key: Tensor, vectors: Tensor) -> Tensor | None:
     """vectors' tanh(query + key): (B, H, 1, D), (B, H, S, D), (H, D, 1) -> (B, H, 1, S); None as in ``rated_by_step``.
 
-    No step takes a power of numbers of the size of the keys, and none is kept for the backward pass.
+    As operators of PyTorch it would go over numbers of the size of the keys about half as often again.
     """
     left = _left_for(key, query) if vectors.dtype == key.dtype else None
     return None if left is None else _RateAdditively.apply(query, key, vectors, left)
@@ -57,30 +53,13 @@ class _Left:
     """What steps leave for the gradient of the states that they read.
 
     Attributes:
-        states: (B, H, S, D).
         pairs: of a step, two factors (B, H, 1, S) and (B, H, 1, D) whose outer product is its gradient.
         rated: of all steps that rate additively, their sum (B, H, S, D) and what it has yet to be multiplied by,
             (H, 1, D); None where there was none yet.
     """
 
-    states: Tensor
     pairs: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     rated: tuple[Tensor, Tensor] | None = None
-
-    @cached_property
-    def powers(self) -> Tensor | None:
-        """Of the states."""
-        return _powers(self.states)
-
-    def logistic(self, query: Tensor) -> Tensor:
-        """s(2 (query + states)): (B, H, 1, D) -> (B, H, S, D).
-
-        It is 1 / (1 + e^-2q e^-2k), and the power of the states k, by far the most of the work, serves all steps.
-        """
-        asked = _powers(query)
-        if asked is None or self.powers is None:
-            return torch.add(2 * query, self.states, alpha=2).sigmoid_()
-        return (asked * self.powers).add_(1).reciprocal_()
 
     def add(self, slopes: Tensor, gradient: Tensor, channels: Tensor) -> None:
         """A step's (B, H, S, D), which is taken over, times (B, H, S, 1), times (H, 1, D), the same in all steps."""
@@ -103,11 +82,6 @@ class _Left:
         return gathered
 
 
-def _powers(states: Tensor) -> Tensor | None:
-    """e^-2x of each x; None where a product of two could leave what the precision holds."""
-    return None if (states.abs() > _LARGEST).any() else (-2 * states).exp_()
-
-
 def _left_for(states: Tensor, asking: Tensor) -> _Left | None:
     """Where the gradient of these states is gathered, if they are read by such steps."""
     fits = asking.shape[:2] == states.shape[:2] and asking.dtype == states.dtype
@@ -125,11 +99,10 @@ class _Read(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, states: Tensor) -> Tensor:
-        # Heads apart lie between each other in memory, and each product would copy them.
-        read = states.view_as(states) if states.is_contiguous() else states.contiguous()
-        ctx.left = _Left(read.detach())
+        ctx.left = _Left()
         ctx.set_materialize_grads(False)
-        return read
+        # Heads apart lie between each other in memory, and each product would copy them.
+        return states.view_as(states) if states.is_contiguous() else states.contiguous()
 
     @staticmethod
     @once_differentiable
@@ -160,15 +133,12 @@ class _Rate(torch.autograd.Function):
 
 
 class _RateAdditively(torch.autograd.Function):
-    """(B, H, 1, D), (B, H, S, D), (H, D, 1) -> (B, H, 1, S), by tanh(x) = 2 s(2 x) - 1 with the logistic s.
-
-    The key is the one that ``left`` holds; it is an argument so that its gradient is asked for.
-    """
+    """(B, H, 1, D), (B, H, S, D), (H, D, 1) -> (B, H, 1, S), by tanh(x) = 2 s(2 x) - 1 with the logistic s."""
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, vectors: Tensor, left: _Left) -> Tensor:
-        logistic = left.logistic(query)
-        ctx.save_for_backward(query, vectors)  # and not the logistic, which is soon made and large to keep
+        logistic = torch.add(2 * query, key, alpha=2).sigmoid_()
+        ctx.save_for_backward(logistic, vectors)
         ctx.left = left
         with _as_given():
             rates = torch.einsum("bhsd,hd->bhs", logistic, 2 * vectors.squeeze(-1))
@@ -177,8 +147,8 @@ class _RateAdditively(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, None, Tensor | None, None]:
-        query, vectors = ctx.saved_tensors
-        logistic, of_vectors = ctx.left.logistic(query), None
+        logistic, vectors = ctx.saved_tensors
+        of_vectors = None
         if ctx.needs_input_grad[2]:
             of_tanh = 2 * torch.einsum("bhsd,bhs->hd", logistic, gradient.squeeze(2)) - gradient.sum(dim=(0, 3))
             of_vectors = of_tanh.unsqueeze(-1)

@@ -114,10 +114,10 @@ def test_layers_learn_the_same_step_by_step(preset: str) -> None:
     torch.testing.assert_close(gradients(torch.cat(outputs, dim=1)), together)
 
 
-@given(shape=SHAPE, sizes=st.tuples(st.sampled_from([1.0, 100.0]), st.sampled_from([1.0, 100.0])))
-def test_additive_steps_are_the_formula(shape: tuple[int, ...], sizes: tuple[float, float]) -> None:
+@given(shape=SHAPE)
+def test_additive_steps_are_the_formula(shape: tuple[int, ...]) -> None:
     """The key is read by products too, as values are where they are the keys."""
-    query, key = ((one.detach() * size).requires_grad_() for one, size in zip(drawn(shape)[:2], sizes, strict=True))
+    query, key, _ = drawn(shape)
     vectors = torch.randn(shape[1], shape[3], 1, dtype=torch.float64).requires_grad_()
     read, rates, products = read_by_steps(key), [], []
     for asked in query.split(1, dim=2):
