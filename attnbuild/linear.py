@@ -118,7 +118,7 @@ def _onednn_is_faster() -> bool:
 
     On Zen 4, which halves such vectors, MKL is as fast, and oneDNN keeps twice the memory for its kernels.
     """
-    return _onednn_serves() and _amd_family() >= _ZEN_5
+    return _packing_is_faster() and _amd_family() >= _ZEN_5
 
 
 @cache

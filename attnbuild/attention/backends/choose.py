@@ -22,8 +22,8 @@ CROSSING = {"cpu": 1.8, "cuda": 4.0}
 SHORTEST = {"cpu": 192, "cuda": 2048}
 
 #: The most queries and keys that learn faster on a CPU by their definition than by the fused kernels, whose blocks
-#: are made for more. Forward + backward of 2048 tokens in fp32, 4 heads of 32 or 64, or 8 of 64: 1.3 to 2.7 times as
-#: fast on two threads of Zen 4 with 24 keys or less, 1 to 1.3 on one; with 64 keys 1 and 0.7.
+#: are made for more. Forward + backward of 2048 tokens in fp32, 4 heads of 32 or 64, or 8 of 64: 1.3 to 2.9 times as
+#: fast on two threads of Zen 4 with 24 keys or less, 0.8 to 1.4 on one, mostly 1.1; with 64 keys 1 to 1.4, 0.6 to 1.
 FEW_KEYS = 24
 
 
