@@ -25,6 +25,7 @@ from attnbuild.training.checkpoint import (
     save_checkpoint,
 )
 from attnbuild.training.evaluate import write_predictions
+from attnbuild.training.freed_memory import keep_freed_memory
 from attnbuild.training.full_disk import disk_error, remove_drafts, told_of_disk
 from attnbuild.training.lock import held
 from attnbuild.training.loggers import LoggerPlace
@@ -177,6 +178,7 @@ class _Training:
 
     def _run(self) -> None:
         config = self.config
+        keep_freed_memory()
         if config["trainer"]["threads"]:
             torch.set_num_threads(config["trainer"]["threads"])
         self._announce_places()
