@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Choice", "chosen_backends", "print_backends"]
 
-#: Lengths that are looked at.
+#: Lengths that are looked at, and one more than the few that have a backend of their own.
 LENGTHS = tuple(1 << power for power in range(4, 15))
 
 
@@ -82,10 +82,10 @@ def chosen_backends(model: nn.Module) -> list[Choice]:
 
 def _changes(need: Need, backend: str, device: str) -> tuple[tuple[int, str, str], ...]:
     """Where on the way to greater lengths another backend takes over, and its reason there."""
-    from attnbuild.attention.backends.choose import BACKENDS, Chosen, choose
+    from attnbuild.attention.backends.choose import BACKENDS, FEW_KEYS, Chosen, choose
 
     changes: list[tuple[int, Chosen]] = []
-    for length in LENGTHS:
+    for length in sorted({*LENGTHS, FEW_KEYS + 1}):
         at = replace(need, device=device, queries=length, keys=length, gradient=True)
         named = backend != "auto" and BACKENDS[backend].refusal(at) is None
         chosen = Chosen(backend, "named in the config") if named else choose(at)

@@ -22,7 +22,7 @@ def test_show(run):
     assert re.search(r"encoder/attention +window", rest)
     assert re.search(r"decoder/cross_attention +multihead +'window' cannot serve here", rest)
     assert re.search(r"model +EncoderDecoder\(\) +[\d,]+", rest)
-    names, why = ("reference, from 32 ", r"up to \d+ queries and keys.*; ") if ON_CPU else ("", "")
+    names, why = (f"reference, from {FEW_KEYS + 1} ", r"up to \d+ queries and keys.*; ") if ON_CPU else ("", "")
     wide = rf"encoder/attention +{names}sdpa, from \d+ blocksparse \(c\w+\) +{why}dense kernels.*keys a query"
     assert re.search(wide, rest)
     assert re.search(rf"decoder/cross_attention +{names}sdpa \(c\w+\) +{why}every query may see every key", rest)
@@ -77,7 +77,7 @@ def test_the_same_for_programs(run):
     assert "cannot serve here" in record["places"]["decoder.cross_attention"]["reason"]
     (backends,) = (found for found in record["backends"] if found["place"] == "encoder.attention")
     *short, wide = [(change["from_length"], change["backend"]) for change in backends["backends"]]
-    assert short == ([(1, "reference"), (32, "sdpa")] if ON_CPU else [(1, "sdpa")])
+    assert short == ([(1, "reference"), (FEW_KEYS + 1, "sdpa")] if ON_CPU else [(1, "sdpa")])
     assert wide[1] == "blocksparse"
     assert f"sdpa, from {wide[0]} blocksparse ({backends['device']})" in told
     assert f"{record['parameters']:,} parameters" in told
