@@ -29,7 +29,8 @@ def versions(packages: Iterable[str] = ("attnbuild", "torch", "numpy")) -> dict[
 
 def machine(device: torch.device | str = "cpu") -> dict[str, Any]:
     """What it was measured on."""
-    told = {"cpu": _processor(), "cores": os.cpu_count(), "threads": torch.get_num_threads()}
+    told = {"cpu": _processor(), "vectors": torch.backends.cpu.get_cpu_capability(), "cores": os.cpu_count()}
+    told["threads"] = torch.get_num_threads()
     if torch.device(device).type == "cuda":
         told["gpu"] = torch.cuda.get_device_name(device)
     return told
