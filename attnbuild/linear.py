@@ -18,6 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnbuild.step_gradients.weights import multiplied_by_step
+
 __all__ = ["Linear", "by_onednn", "linear", "packed"]
 
 #: Multiplications below which a call of oneDNN costs more than it saves; with a packed weight, that is.
@@ -88,6 +90,9 @@ def _can_be_packed(weight: Tensor) -> bool:
 
 def linear(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """rows weight' + bias: (..., K), (M, K), (M,) -> (..., M)."""
+    gathered = multiplied_by_step(rows, weight, bias)
+    if gathered is not None:
+        return gathered
     if by_onednn(rows, weight):
         return _on_rows(_Product.apply if torch.is_grad_enabled() else _multiply, rows, weight, bias)
     return F.linear(rows, weight, bias)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from attnbuild.linear import by_onednn, linear
+from attnbuild.step_gradients.gathering import is_read_by_steps
 
 __all__ = ["Cell", "gru_step", "initialise_recurrent", "lstm_step"]
 
@@ -35,8 +36,8 @@ def initialise_recurrent(module: nn.Module) -> None:
 
 
 def lstm_step(layer: nn.LSTMCell, inputs: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
-    """``layer(inputs, (hidden, cell))``, its products by the faster library: (R, D), (R, H), (R, H) -> (R, H) twice."""
-    if not by_onednn(inputs, layer.weight_ih):
+    """``layer(inputs, (hidden, cell))``, its products in the fastest way: (R, D), (R, H), (R, H) -> (R, H) twice."""
+    if not _multiplies_apart(layer, inputs):
         stepped: tuple[Tensor, Tensor] = layer(inputs, (hidden, cell))
         return stepped
     gates = linear(inputs, layer.weight_ih, layer.bias_ih) + linear(hidden, layer.weight_hh, layer.bias_hh)
@@ -46,8 +47,8 @@ def lstm_step(layer: nn.LSTMCell, inputs: Tensor, hidden: Tensor, cell: Tensor) 
 
 
 def gru_step(layer: nn.GRUCell, inputs: Tensor, hidden: Tensor) -> Tensor:
-    """``layer(inputs, hidden)``, its products by the faster library: (R, D) and (R, H) -> (R, H)."""
-    if not by_onednn(inputs, layer.weight_ih):
+    """``layer(inputs, hidden)``, its products in the fastest way: (R, D) and (R, H) -> (R, H)."""
+    if not _multiplies_apart(layer, inputs):
         stepped: Tensor = layer(inputs, hidden)
         return stepped
     from_inputs = linear(inputs, layer.weight_ih, layer.bias_ih).chunk(3, dim=1)
@@ -55,3 +56,8 @@ def gru_step(layer: nn.GRUCell, inputs: Tensor, hidden: Tensor) -> Tensor:
     resets, stays = (torch.sigmoid(from_inputs[gate] + from_hidden[gate]) for gate in (0, 1))
     new = torch.tanh(from_inputs[2] + resets * from_hidden[2])
     return new + stays * (hidden - new)
+
+
+def _multiplies_apart(layer: nn.RNNCellBase, inputs: Tensor) -> bool:
+    """Whether its products are made one by one, by another library or for all steps to share their gradient."""
+    return by_onednn(inputs, layer.weight_ih) or is_read_by_steps(layer.weight_ih)

@@ -21,6 +21,7 @@ from runs import model_of
 from attnbuild.measure.race import Race
 from attnbuild.measure.record import machine, versions
 from attnbuild.memory import Memory
+from attnbuild.training.freed_memory import keep_freed_memory
 
 PAGE = Path(__file__).parent / "results" / "decoder_loop.md"
 ATTENTIONS = ("none", "luong_dot", "luong_general", "luong_concat", "bahdanau", "multihead")
@@ -35,6 +36,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=25)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
+    keep_freed_memory()  # as every training does
     race = Race({name: partial(loop, name) for name in ATTENTIONS}, repeats=given.repeats)
     seconds = {key: figures.seconds for key, figures in race.run(LENGTHS).items()}
     rows = [row_of(name, length, seconds) for length in LENGTHS for name in ATTENTIONS]

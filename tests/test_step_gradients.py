@@ -9,13 +9,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import attnbuild
-from attnbuild.attention.step_gradients import (
-    mixed_by_step,
-    rated_additively_by_step,
-    rated_by_step,
-    read_by_steps,
-)
+from attnbuild.linear import Linear
 from attnbuild.memory import Memory, masked_mean
+from attnbuild.step_gradients.attention import mixed_by_step, rated_additively_by_step, rated_by_step
+from attnbuild.step_gradients.gathering import is_read_by_steps, read_by_steps
+from attnbuild.step_gradients.weights import multiplied_by_head_by_step, multiplied_by_step, weights_read_by_steps
 
 SHAPE = st.tuples(*(st.integers(1, 4) for _ in range(4)), st.integers(1, 5))
 
@@ -132,3 +130,65 @@ def test_additive_steps_are_the_formula(shape: tuple[int, ...]) -> None:
         torch.autograd.grad(apart, inputs, wanted), torch.autograd.grad(together, inputs, wanted), strict=True
     ):
         torch.testing.assert_close(found, expected)
+
+
+@given(shape=SHAPE, bias=st.booleans())
+def test_weights_learn_from_all_steps_at_once(shape: tuple[int, ...], bias: bool) -> None:
+    batch, rows, inputs, outputs, steps = shape
+    torch.manual_seed(sum(shape))
+    layer = Linear(inputs, outputs, bias=bias).double()
+    given_rows = torch.randn(steps, batch, rows, inputs, dtype=torch.float64, requires_grad=True)
+    with weights_read_by_steps(layer):
+        assert is_read_by_steps(layer.weight)
+        apart = torch.stack([layer(part) for part in given_rows])
+    assert layer.weight is dict(layer.named_parameters())["weight"]
+    together = layer(given_rows)
+    torch.testing.assert_close(apart, together)
+    wanted, learning = torch.randn_like(together), [given_rows, *layer.parameters()]
+    found, expected = (torch.autograd.grad(made, learning, wanted) for made in (apart, together))
+    torch.testing.assert_close(found, expected)
+
+
+@given(shape=SHAPE)
+def test_matrices_of_heads_learn_from_all_steps_at_once(shape: tuple[int, ...]) -> None:
+    query, _, _ = drawn(shape)
+    matrices = torch.randn(shape[1], shape[3], 3, dtype=torch.float64).requires_grad_()
+    read = read_by_steps(matrices)
+    products = [multiplied_by_head_by_step(asked, read) for asked in query.split(1, dim=2)]
+    apart, together = torch.cat(products, dim=2), query @ matrices
+    torch.testing.assert_close(apart, together)
+    wanted = torch.randn_like(together)
+    found, expected = (torch.autograd.grad(made, [query, matrices], wanted) for made in (apart, together))
+    torch.testing.assert_close(found, expected)
+
+
+def test_weights_are_themselves_again_whatever_happens() -> None:
+    layer = Linear(3, 2)
+    with pytest.raises(KeyboardInterrupt), weights_read_by_steps(layer):
+        raise KeyboardInterrupt
+    assert type(layer.weight) is torch.nn.Parameter
+
+
+def test_weights_that_learn_nothing_or_in_another_precision_are_left_alone() -> None:
+    layer, rows = Linear(3, 2), torch.randn(4, 3)
+    with weights_read_by_steps(layer.requires_grad_(False)):
+        assert not is_read_by_steps(layer.weight)
+    layer.requires_grad_()
+    with torch.no_grad(), weights_read_by_steps(layer):
+        assert not is_read_by_steps(layer.weight)
+    with torch.autocast("cpu", torch.bfloat16), weights_read_by_steps(layer):
+        assert not is_read_by_steps(layer.weight)
+    with weights_read_by_steps(layer):
+        assert multiplied_by_step(rows.double(), layer.weight, None) is None
+        with torch.no_grad():
+            assert multiplied_by_step(rows, layer.weight, None) is None
+
+
+def test_only_what_is_asked_for_is_gathered() -> None:
+    """A gradient of the rows alone leaves nothing behind for the next one of the weights."""
+    layer, rows = Linear(3, 2).double(), torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
+    with weights_read_by_steps(layer):
+        made = layer(rows).sum()
+    torch.autograd.grad(made, rows, retain_graph=True)
+    (found,) = torch.autograd.grad(made, layer.weight)
+    torch.testing.assert_close(found, rows.sum(dim=0).expand(2, 3))

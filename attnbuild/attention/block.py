@@ -12,10 +12,10 @@ from attnbuild.attention.parts import CorePlace, Parts
 from attnbuild.attention.place import HeadPlace, Place
 from attnbuild.attention.spec import AttentionSpec
 from attnbuild.attention.state import State, decoded
-from attnbuild.attention.step_gradients import read_by_steps
 from attnbuild.errors import ConfigError, DataError, nearest_divisors
 from attnbuild.linear import Linear
 from attnbuild.memory import Memory, masked_mean
+from attnbuild.step_gradients.gathering import read_by_steps
 
 __all__ = ["AttentionBlock"]
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from attnbuild.attention.step_gradients import mixed_by_step, rated_by_step
 from attnbuild.linear import linear
+from attnbuild.step_gradients.attention import mixed_by_step, rated_by_step
+from attnbuild.step_gradients.weights import multiplied_by_head_by_step
 
 __all__ = ["by_head", "mixed", "per_head", "rated", "scored"]
 
@@ -19,6 +20,9 @@ def by_head(states: Tensor, matrices: Tensor) -> Tensor:
 
     ``states @ matrices`` would read the matrices again for each sentence, and keep a gradient of theirs for each.
     """
+    gathered = multiplied_by_head_by_step(states, matrices)
+    if gathered is not None:
+        return gathered
     if len(matrices) == 1:
         return linear(states, matrices[0].t())
     return torch.einsum("bhnd,hde->bhne", states, matrices)
@@ -60,7 +64,7 @@ def _is_learning_step(asking: Tensor, asked: Tensor) -> bool:
     """Whether there is one query, as in a recurrent decoder, and a gradient is wanted on a CPU.
 
     That of the keys is then an outer product, for which a library of matrix products takes thirty times as long as
-    to multiply number by number; where steps share it (``step_gradients.py``), it is no such product.
+    to multiply number by number; where steps share it (``step_gradients``), it is no such product.
     """
     learns = torch.is_grad_enabled() and (asking.requires_grad or asked.requires_grad)
     return learns and asking.shape[-2] == 1 and asking.device.type == "cpu"

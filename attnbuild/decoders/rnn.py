@@ -25,6 +25,7 @@ from attnbuild.linear import Linear
 from attnbuild.memory import Memory
 from attnbuild.registry import register
 from attnbuild.rnn import Cell, gru_step, initialise_recurrent, lstm_step
+from attnbuild.step_gradients.weights import weights_read_by_steps
 
 __all__ = ["RNNDecoder"]
 
@@ -128,10 +129,11 @@ class RNNDecoder(Generator):
     def forward(self, target: Tensor, memory: Memory, need_weights: bool = False) -> Decoded:
         embedded, state = self.embedding(target), self.start(memory)
         outputs, given = [], []
-        for word in embedded.unbind(dim=1):  # an index would give each step a gradient of the size of all
-            output, state, attended = self._advance(word, state, need_weights)
-            outputs.append(output)
-            given.append(attended)
+        with weights_read_by_steps(self.cells, self.readout, self.attention):
+            for word in embedded.unbind(dim=1):  # an index would give each step a gradient of the size of all
+                output, state, attended = self._advance(word, state, need_weights)
+                outputs.append(output)
+                given.append(attended)
         weights = [attended.weights for attended in given if attended.weights is not None]
         choices = [attended.choice for attended in given if attended.choice is not None]
         return Decoded(

@@ -154,6 +154,36 @@ def test_every_parameter_learns(preset: str, cell: str) -> None:
     assert decoder.readout.gate.weight.grad.abs().max() > 0
 
 
+@settings(max_examples=60)
+@given(
+    preset=st.sampled_from(PRESETS),
+    wiring=st.sampled_from(["bahdanau", "luong", "show_attend_tell"]),
+    cell=st.sampled_from(["lstm", "gru"]),
+    layers=st.integers(1, 2),
+    words=st.integers(1, 4),
+)
+def test_a_sentence_at_once_teaches_what_its_steps_do(
+    preset: str, wiring: str, cell: str, layers: int, words: int
+) -> None:
+    """At once, the gradients of weights are gathered over the steps; one by one, PyTorch adds them up."""
+    decoder, memory = decoder_of(preset, wiring=wiring, cell=cell, layers=layers), memory_of([5, 3, 1], 5)
+    memory.states.requires_grad_()
+    said, learning = tokens(3, words), [memory.states, *decoder.parameters()]
+    state, logits = decoder.start(memory), []
+    for column in said.unbind(dim=1):
+        step = decoder.step(column, state)
+        state = step.state
+        logits.append(step.logits)
+    one_by_one, at_once = torch.stack(logits, dim=1), decoder(said, memory).logits
+    torch.testing.assert_close(at_once, one_by_one)
+    wanted = torch.randn_like(at_once)
+    expected, found = (torch.autograd.grad(made, learning, wanted, allow_unused=True) for made in (one_by_one, at_once))
+    for ours, theirs in zip(found, expected, strict=True):
+        assert (ours is None) == (theirs is None)
+        if ours is not None:
+            torch.testing.assert_close(ours, theirs)
+
+
 @settings(max_examples=40)
 @given(
     wiring=st.sampled_from(["bahdanau", "luong", "show_attend_tell"]),

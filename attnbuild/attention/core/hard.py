@@ -18,8 +18,8 @@ from attnbuild.attention.parts import CorePlace
 from attnbuild.attention.products import mixed, per_head
 from attnbuild.attention.span import Span
 from attnbuild.attention.state import CacheState, MemoryState, State, per_row
-from attnbuild.attention.step_gradients import read_by_steps
 from attnbuild.registry import register
+from attnbuild.step_gradients.gathering import read_by_steps
 
 __all__ = ["Hard"]
 

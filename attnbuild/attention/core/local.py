@@ -15,7 +15,7 @@ from attnbuild.attention.parts import CorePlace
 from attnbuild.attention.patterns.window import Window
 from attnbuild.attention.products import mixed, per_head
 from attnbuild.attention.state import MemoryState, State
-from attnbuild.attention.step_gradients import read_by_steps
+from attnbuild.step_gradients.gathering import read_by_steps
 
 __all__ = ["Local"]
 

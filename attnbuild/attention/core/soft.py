@@ -17,10 +17,10 @@ from attnbuild.attention.core.base import Attended, Core
 from attnbuild.attention.parts import CorePlace
 from attnbuild.attention.span import Span
 from attnbuild.attention.state import CacheState, MemoryState, State
-from attnbuild.attention.step_gradients import read_by_steps
 from attnbuild.attention.weightings.softmax import Softmax
 from attnbuild.errors import ConfigError
 from attnbuild.registry import register
+from attnbuild.step_gradients.gathering import read_by_steps
 
 __all__ = ["Soft"]
 

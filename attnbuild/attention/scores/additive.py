@@ -12,8 +12,8 @@ from torch.utils.checkpoint import checkpoint
 from attnbuild.attention.place import HeadPlace
 from attnbuild.attention.products import by_head, scored
 from attnbuild.attention.scores.base import Score
-from attnbuild.attention.step_gradients import rated_additively_by_step
 from attnbuild.registry import register
+from attnbuild.step_gradients.attention import rated_additively_by_step
 
 __all__ = ["Additive"]
 
