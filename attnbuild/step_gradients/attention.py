@@ -81,7 +81,8 @@ class _RateAdditively(torch.autograd.Function):
             of_tanh = 2 * torch.einsum("bhsd,bhs->hd", logistic, gradient.squeeze(2)) - gradient.sum(dim=(0, 3))
             of_vectors = of_tanh.unsqueeze(-1)
         # d tanh(x) / dx = 4 s(2 x) (1 - s(2 x))
-        slopes, channels = torch.addcmul(logistic, logistic, logistic, value=-1), 4 * vectors.transpose(-2, -1)
+        slopes = torch.addcmul(logistic, logistic, logistic, value=-1, out=ctx.left.scratch_like(logistic))
+        channels = 4 * vectors.transpose(-2, -1)
         of_query = channels * (gradient @ slopes) if ctx.needs_input_grad[0] else None
         if ctx.needs_input_grad[1]:
             ctx.left.add(slopes, gradient.transpose(-2, -1), channels)

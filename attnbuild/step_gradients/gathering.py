@@ -40,11 +40,14 @@ class Left:
             (R, M) and (R, K) of a weight, (H, R, D) and (H, R, E) of one for each head.
         rated: of all steps that rate additively, their sum (B, H, S, D) and what it has yet to be multiplied by,
             (H, 1, D); None where there was none yet.
+        scratch: of the size of the states, for what a step needs while it is at it: memory that is written again and
+            again is at hand, and other memory is not.
         backward_pass: the one that these are of.
     """
 
     pairs: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     rated: tuple[Tensor, Tensor] | None = None
+    scratch: Tensor | None = None
     backward_pass: int = -1
 
     def begin(self) -> None:
@@ -52,7 +55,8 @@ class Left:
         now: int = torch._C._current_graph_task_id()
         if now != self.backward_pass:
             self.pairs.clear()
-            self.rated, self.backward_pass = None, now
+            self.rated = self.scratch = None
+            self.backward_pass = now
 
     def add_outer(self, left: Tensor, right: Tensor) -> None:
         """A step's two factors."""
@@ -60,12 +64,19 @@ class Left:
         self.pairs.append((left, right))
 
     def add(self, slopes: Tensor, gradient: Tensor, channels: Tensor) -> None:
-        """A step's (B, H, S, D), which is taken over, times (B, H, S, 1), times (H, 1, D), the same in all steps."""
+        """A step's (B, H, S, D) times (B, H, S, 1), times (H, 1, D), the same in all steps."""
         self.begin()
         if self.rated is None:
-            self.rated = slopes.mul_(gradient), channels
+            self.rated = slopes * gradient, channels
         else:
             self.rated[0].addcmul_(slopes, gradient)
+
+    def scratch_like(self, states: Tensor) -> Tensor:
+        """Memory for a step, of the size of the states."""
+        self.begin()
+        if self.scratch is None:
+            self.scratch = torch.empty_like(states)
+        return self.scratch
 
     def taken(self) -> Tensor | None:
         """The gradient of this backward pass; None where no step had one."""
@@ -73,7 +84,7 @@ class Left:
         gathered = None
         if self.rated is not None:
             sums, channels = self.rated
-            gathered, self.rated = sums.mul_(channels), None
+            gathered, self.rated, self.scratch = sums.mul_(channels), None, None
         if self.pairs:
             by_key, by_channel = (torch.cat(factors, dim=-2) for factors in zip(*self.pairs, strict=True))
             self.pairs.clear()
