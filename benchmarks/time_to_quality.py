@@ -20,7 +20,7 @@ from typing import Any
 
 import joeynmt_system
 from multi30k import cased, lower_tokenised, outputs_of
-from runs import Run, command_of, config_of, data_root, train
+from runs import Run, command_of, data_root, train
 
 import attnbuild
 from attnbuild.measure.record import machine, versions
@@ -193,10 +193,9 @@ def tested(one: Ours | Peer) -> dict[str, Any]:
 
 
 def tested_best(run: RunFolder) -> dict[str, Any]:
-    """With the experiment's search, which was chosen on validation when the run was done."""
+    """With the search of its config."""
     loaded, summary = attnbuild.load(run.path), run.read_summary()
-    search = config_of([f"experiment={BEST}"])["search"]
-    outputs = outputs_of(loaded, search, sentences("test_2016_flickr", "en"))
+    outputs = outputs_of(loaded, loaded.config["search"], sentences("test_2016_flickr", "en"))
     costs = {"minutes": summary["wall_seconds"] / 60, "parameters": summary["parameters"]}
     return {"told": command_of(run), **scores_of(outputs), **costs, "machine": machine()}
 
