@@ -16,7 +16,7 @@ __all__ = ["mixed_by_step", "rated_additively_by_step", "rated_by_step"]
 
 def rated_by_step(query: Tensor, key: Tensor) -> Tensor | None:
     """query key': (B, H, 1, D), (B, H, S, D) -> (B, H, 1, S); None where the key is not from ``read_by_steps``."""
-    left = left_for(key, query) if key.shape[:2] == query.shape[:2] else None
+    left = _left_of_heads(key, query)
     return None if left is None else _Rate.apply(query, key, left)
 
 
@@ -25,15 +25,19 @@ def rated_additively_by_step(query: Tensor, key: Tensor, vectors: Tensor) -> Ten
 
     As operators of PyTorch it would go over numbers of the size of the keys about half as often again.
     """
-    fits = key.shape[:2] == query.shape[:2] and vectors.dtype == key.dtype
-    left = left_for(key, query) if fits else None
+    left = _left_of_heads(key, query) if vectors.dtype == key.dtype else None
     return None if left is None else _RateAdditively.apply(query, key, vectors, left)
 
 
 def mixed_by_step(weights: Tensor, value: Tensor) -> Tensor | None:
     """weights value: (B, H, 1, S), (B, H, S, E) -> (B, H, 1, E); None where the value is not from there."""
-    left = left_for(value, weights) if value.shape[:2] == weights.shape[:2] else None
+    left = _left_of_heads(value, weights)
     return None if left is None else _Mix.apply(weights, value, left)
+
+
+def _left_of_heads(states: Tensor, asking: Tensor) -> Left | None:
+    """``left_for``, where the states have a head for each that asks."""
+    return left_for(states, asking) if states.shape[:2] == asking.shape[:2] else None
 
 
 def _as_given() -> AbstractContextManager[Any]:

@@ -17,6 +17,7 @@ def keep_freed_memory() -> bool:
 
     Left alone, it gives large tensors back to the system as soon as they are freed, and each 4 KiB of the next ones
     is a page fault and cleared: up to a fifth of the time of training a small Transformer on a CPU.
+    What is kept does not fit every later request, so the process may grow slowly (docs/decisions.md).
     """
     if any(name.startswith("MALLOC_") for name in os.environ):
         return False
