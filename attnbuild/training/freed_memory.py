@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 
-__all__ = ["keep_freed_memory"]
+__all__ = ["give_back_freed_memory", "keep_freed_memory"]
 
 #: Options of glibc's mallopt(3), and what they are set to: never to give memory back, to ask for 64 MiB more than is
 #: needed, and to take none that would go back as soon as it is freed.
@@ -17,12 +17,24 @@ def keep_freed_memory() -> bool:
 
     Left alone, it gives large tensors back to the system as soon as they are freed, and each 4 KiB of the next ones
     is a page fault and cleared: up to a fifth of the time of training a small Transformer on a CPU.
-    What is kept does not fit every later request, so the process may grow slowly (docs/decisions.md).
     """
+    library = _library()
+    return library is not None and all(library.mallopt(option, value) for option, value in _OPTIONS.values())
+
+
+def give_back_freed_memory() -> None:
+    """Give back what is free now: some of what is kept fits no later request, and would pile up over hours."""
+    library = _library()
+    if library is not None:
+        library.malloc_trim(0)
+
+
+def _library() -> ctypes.CDLL | None:
+    """glibc, where its user has not told it how to do."""
     if any(name.startswith("MALLOC_") for name in os.environ):
-        return False
+        return None
     try:
-        mallopt = ctypes.CDLL(None).mallopt
+        library = ctypes.CDLL(None)
+        return library if library.mallopt and library.malloc_trim else None
     except (AttributeError, OSError, TypeError):  # another C library; Windows
-        return False
-    return all(mallopt(option, value) for option, value in _OPTIONS.values())
+        return None

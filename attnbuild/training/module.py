@@ -26,6 +26,7 @@ from attnbuild.training.averaging import constants
 from attnbuild.training.batches import size_setting, sizes
 from attnbuild.training.checkpoint import SCHEMA
 from attnbuild.training.distributed import check_world
+from attnbuild.training.freed_memory import give_back_freed_memory
 from attnbuild.training.guard import Guard
 from attnbuild.training.optimizers import OptimizerPlace
 from attnbuild.training.schedulers import SchedulerPlace
@@ -210,6 +211,7 @@ class Module(LightningModule):
 
     def on_validation_end(self) -> None:
         self.shard_again()
+        give_back_freed_memory()
 
     def shard_again(self) -> None:
         """Go on with slices after an evaluation, during which ``model`` is whole; nothing where it always is."""
