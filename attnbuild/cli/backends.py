@@ -58,19 +58,22 @@ def print_backends(chosen: Sequence[Choice]) -> None:
         print()
 
 
-def chosen_backends(model: nn.Module) -> list[Choice]:
-    """For training on the device at hand."""
+def chosen_backends(model: nn.Module, trainer: dict[str, Any]) -> list[Choice]:
+    """For training on the device at hand, as the config's section ``trainer`` says."""
     import torch
 
     from attnbuild.attention.block import AttentionBlock
     from attnbuild.attention.core.longformer import Longformer
     from attnbuild.attention.core.soft import Soft
+    from attnbuild.training.precision import precision_of
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    dtype = torch.bfloat16 if precision_of(trainer).startswith("bf16") else torch.float32
     by_place: dict[str, list[Choice]] = {}
     for block in model.modules():
         if isinstance(block, AttentionBlock) and isinstance(block.core, (Soft, Longformer)):
-            changes = _changes(block.core.need(), getattr(block.core, "backend", "auto"), device)
+            need = replace(block.core.need(), device=device, dtype=dtype, gradient=True)
+            changes = _changes(need, getattr(block.core, "backend", "auto"))
             layers = by_place.setdefault(block.place.name, [])
             layers.append(Choice(block.place.name, len(layers), device, changes))
     chosen = []
@@ -80,13 +83,13 @@ def chosen_backends(model: nn.Module) -> list[Choice]:
     return chosen
 
 
-def _changes(need: Need, backend: str, device: str) -> tuple[tuple[int, str, str], ...]:
+def _changes(need: Need, backend: str) -> tuple[tuple[int, str, str], ...]:
     """Where on the way to greater lengths another backend takes over, and its reason there."""
-    from attnbuild.attention.backends.choose import BACKENDS, FEW_KEYS, Chosen, choose
+    from attnbuild.attention.backends.choose import BACKENDS, Chosen, choose, few_keys
 
     changes: list[tuple[int, Chosen]] = []
-    for length in sorted({*LENGTHS, FEW_KEYS + 1}):
-        at = replace(need, device=device, queries=length, keys=length, gradient=True)
+    for length in sorted({*LENGTHS, few_keys(need.dtype) + 1}):
+        at = replace(need, queries=length, keys=length)
         named = backend != "auto" and BACKENDS[backend].refusal(at) is None
         chosen = Chosen(backend, "named in the config") if named else choose(at)
         if not changes or changes[-1][1].name != chosen.name:

@@ -64,7 +64,7 @@ def _print_all(config: dict[str, Any], size: Size) -> None:
     print(yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
     _print_places(config)
     model, ends = assemble(config, "meta")
-    print_backends(chosen_backends(model))
+    print_backends(chosen_backends(model, config["trainer"]))
     print_exports(export_refusals(model))
     _print_modules(model, ends)
     size = size.of(ends.source)
@@ -79,7 +79,7 @@ def _print_record(config: dict[str, Any], size: Size) -> None:
     record = {
         "config": config,
         "places": {place: choice.summary() for place, choice in resolve_places(config).choices.items()},
-        "backends": [choice.record() for choice in chosen_backends(model)],
+        "backends": [choice.record() for choice in chosen_backends(model, config["trainer"])],
         "export": export_refusals(model),
         "parameters": _parameters(model),
         "outputs": ends.outputs,

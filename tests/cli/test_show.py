@@ -9,9 +9,10 @@ import pytest
 import torch
 import yaml
 
-from attnbuild.attention.backends.choose import FEW_KEYS
+from attnbuild.attention.backends.choose import few_keys
 
 ON_CPU = not torch.cuda.is_available()
+FEW_KEYS = few_keys(torch.float32)
 
 
 def test_show(run):

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
 
+import torch
+
 from attnbuild.attention.backends import blocksparse, flex, reference, sdpa
 from attnbuild.attention.backends.base import Answer, Call, Need
 from attnbuild.attention.backends.plan import keys_per_query
 
-__all__ = ["BACKENDS", "FEW_KEYS", "Chosen", "choose"]
+__all__ = ["BACKENDS", "Chosen", "choose", "few_keys"]
 
 BACKENDS: dict[str, ModuleType] = {"reference": reference, "sdpa": sdpa, "blocksparse": blocksparse, "flex": flex}
 
@@ -24,7 +26,8 @@ SHORTEST = {"cpu": 192, "cuda": 2048}
 #: The most queries and keys that learn faster on a CPU by their definition than by the fused kernels, whose blocks
 #: are made for more. Forward + backward of 2048 tokens in fp32, 4 heads of 32 or 64, or 8 of 64: 1.3 to 2.9 times as
 #: fast on two threads of Zen 4 with 24 keys or less, 0.8 to 1.4 on one, mostly 1.1; with 64 keys 1 to 1.4, 0.6 to 1.
-FEW_KEYS = 24
+#: In bf16 the fused one is slow for longer: 5 to 11 times as fast with 16 keys, 2.1 to 2.5 with 128, 1 to 1.4 with 256.
+_FEW_KEYS, _FEW_KEYS_IN_BF16 = 24, 128
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,11 @@ class Chosen:
         return BACKENDS[self.name].run
 
 
+def few_keys(dtype: torch.dtype | None) -> int:
+    """The most queries and keys that learn by their definition on a CPU."""
+    return _FEW_KEYS_IN_BF16 if dtype is torch.bfloat16 else _FEW_KEYS
+
+
 def choose(need: Need) -> Chosen:
     """The fastest backend that can serve, by what was measured."""
     refused = sdpa.refusal(need)
@@ -47,8 +55,8 @@ def choose(need: Need) -> Chosen:
     if need.gradient and need.device == "cpu":
         if need.queries == 1:
             return Chosen("reference", "a single query learns faster by products of numbers")
-        if need.queries and need.keys and max(need.queries, need.keys) <= FEW_KEYS:
-            return Chosen("reference", f"up to {FEW_KEYS} queries and keys learn faster by plain products")
+        if need.queries and need.keys and max(need.queries, need.keys) <= few_keys(need.dtype):
+            return Chosen("reference", f"up to {few_keys(need.dtype)} queries and keys learn faster by plain products")
     refused = blocksparse.refusal(need)
     if refused:
         return Chosen("sdpa", refused)
