@@ -11,8 +11,10 @@ from annotated_types import Ge, Gt, Interval
 from torch import nn
 
 from attnbuild.registry import register
+from attnbuild.training.chained import Chained
+from attnbuild.training.muon import Muon
 
-__all__ = ["OptimizerPlace", "adam", "adamw", "sgd"]
+__all__ = ["OptimizerPlace", "adam", "adamw", "muon", "sgd"]
 
 Rate = Annotated[float, Gt(0)]
 Beta = Annotated[float, Interval(ge=0, lt=1)]
@@ -20,7 +22,10 @@ Beta = Annotated[float, Interval(ge=0, lt=1)]
 Epsilon = Annotated[float, Ge(1e-30)]
 
 #: Modules whose weights are no matrices of a linear map; decaying them only shrinks their scale.
-_NO_DECAY = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.modules.batchnorm._NormBase, nn.Embedding)
+_NO_MATRICES = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.modules.batchnorm._NormBase, nn.Embedding)
+
+#: The output layer's matrix, in every decoder, where it is none that an embedding shares.
+_OUTPUT = "decoder.output.weight"
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,45 @@ def adam(
     return torch.optim.Adam(parameters, lr=lr, betas=_betas(beta1, beta2), eps=eps, fused=place.fused or None)
 
 
+@register("optimizer", "muon")
+def muon(
+    place: OptimizerPlace,
+    *,
+    lr: Rate,
+    momentum: Beta = 0.95,
+    beta1: Beta = 0.9,
+    beta2: Beta = 0.98,
+    eps: Epsilon = 1e-9,
+    weight_decay: Annotated[float, Ge(0)] = 0.01,
+) -> torch.optim.Optimizer:
+    """Muon (Jordan et al., 2024) for the matrices within the model, AdamW for everything else.
+
+    The update of a matrix is its gradient's momentum with all singular values brought near 1, and as large as
+    one of Adam's (Liu et al. 2025, arXiv:2502.16982, equation 4), so one learning rate serves both.
+    Embeddings, the output layer, biases, norms and kernels of convolutions are what AdamW has.
+
+    Args:
+        lr: peak learning rate, which the scheduler scales.
+        momentum: how much of the last gradients is kept in the next, of matrices.
+        beta1: decay of the mean of gradients, of everything else.
+        beta2: decay of the mean of squared gradients, of everything else.
+        eps: added to the denominator, of everything else.
+        weight_decay: fraction of a matrix, times the learning rate, taken off at each step.
+    """
+    inner = {p for name, p in place.model.named_parameters() if p.ndim == 2 and name != _OUTPUT}
+    inner &= matrices(place.model)
+    parameters = trainable(place.model.parameters())
+    parts: list[torch.optim.Optimizer] = []
+    if of_muon := [p for p in parameters if p in inner]:
+        parts.append(Muon(of_muon, lr=lr, momentum=momentum, weight_decay=weight_decay))
+    if of_adam := [p for p in parameters if p not in inner]:
+        betas = _betas(beta1, beta2)
+        parts.append(
+            torch.optim.AdamW(of_adam, lr=lr, betas=betas, eps=eps, weight_decay=0.0, fused=place.fused or None)
+        )
+    return Chained(*parts)
+
+
 @register("optimizer", "sgd")
 def sgd(
     place: OptimizerPlace,
@@ -111,16 +155,16 @@ def decay_groups(model: nn.Module, weight_decay: float, decay_all: bool) -> list
 
     A matrix shared with an embedding (tied output projection) counts as the embedding.
     """
-    spared = set()
-    for module in model.modules():
-        for parameter in module.parameters(recurse=False):
-            if isinstance(module, _NO_DECAY) or parameter.ndim < 2:
-                spared.add(parameter)
-    if decay_all:
-        spared = set()
     parameters = trainable(model.parameters())
+    decayed = set(parameters) if decay_all else matrices(model)
     groups = [
-        {"params": [p for p in parameters if p not in spared], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p in spared], "weight_decay": 0.0},
+        {"params": [p for p in parameters if p in decayed], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p not in decayed], "weight_decay": 0.0},
     ]
     return [group for group in groups if group["params"]]
+
+
+def matrices(model: nn.Module) -> set[nn.Parameter]:
+    """The parameters of two dimensions or more that are no embeddings or norms; nor shared with one."""
+    spared = {p for part in model.modules() if isinstance(part, _NO_MATRICES) for p in part.parameters(recurse=False)}
+    return {p for p in model.parameters() if p.ndim >= 2} - spared

@@ -118,7 +118,7 @@ class Snapshots(Callback):
     def on_train_batch_end(self, trainer: Any, module: Any, *args: Any) -> None:
         if module.batches % trainer.accumulate_grad_batches:
             return
-        fused = trainer.optimizers[0].param_groups[0]["fused"]
+        fused = all(group.get("fused") for group in trainer.optimizers[0].param_groups)
         assert hasattr(trainer.optimizers[0], "found_inf") == bool(self.on_the_side and fused and module.guard.skip)
         states = trainer.optimizers[0].state_dict()["state"]
         state = {f"{key}.{name}": value.clone() for key, values in states.items() for name, value in values.items()}

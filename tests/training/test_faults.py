@@ -87,7 +87,7 @@ def test_a_loss_that_is_no_number_stops_the_run_with_its_batch(faulty: Config, r
 
 @pytest.mark.parametrize("on_the_side", [False, True])
 @pytest.mark.parametrize(("harm", "clip"), [("nan", 1.0), ("gradient", None)])
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize("optimizer", ["adamw", "muon", "sgd"])
 def test_a_skipped_update_leaves_everything_as_it_was(
     faulty: Config, run: RunFolder, harm: str, clip: float | None, optimizer: str, on_the_side: bool
 ) -> None:

@@ -64,13 +64,16 @@ TASKS: dict[str, tuple[str, ...]] = {
         *("batch.tokens=256", "task.class_weights=balanced", "decoder.dropout=0.0", "tokenizer.vocab_size=300"),
     ),
 }
-#: What else ddp and fsdp do alike: clip, accumulate, average; running statistics; a sampled attention and dropout.
+#: What else ddp and fsdp do alike: clip, accumulate, average; whole matrices in an update; running statistics; a sampled
+#: attention and dropout.
 ALIKE: dict[str, tuple[str, ...]] = {
     "adam": (
         *(*_TRANSFORMER, "optimizer=adamw", "optimizer.lr=0.003", "trainer.clip=0.5", "trainer.accumulate=2"),
         "optimizer.eps=0.0001",  # biases of keys have no gradient but for rounding, which must not become an update
         *("trainer.max_steps=4", "average=ema"),
     ),
+    # Small updates, as those in bf16 round apart what the order of a sum leaves between two gradients.
+    "muon": (*_TRANSFORMER, "optimizer=muon", "optimizer.lr=0.0003", "optimizer.eps=0.0001"),
     "cnn": (
         *("task=classification", *_ALL, "encoder.width=4", "encoder.blocks=[1,1]", "decoder.pooling=mean"),
         *("batch.rows=8", "batch.eval_rows=512", "trainer.limit_eval_batches=1", "image.channels=1"),
