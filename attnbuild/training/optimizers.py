@@ -12,7 +12,6 @@ from torch import nn
 
 from attnbuild.registry import register
 from attnbuild.training.chained import Chained
-from attnbuild.training.muon import Muon
 
 __all__ = ["OptimizerPlace", "adam", "adamw", "muon", "sgd"]
 
@@ -107,6 +106,8 @@ def muon(
         eps: added to the denominator, of everything else.
         weight_decay: fraction of a matrix, times the learning rate, taken off at each step.
     """
+    from attnbuild.training.muon import Muon  # with it come sharded tensors, which take a while to load
+
     inner = {p for name, p in place.model.named_parameters() if p.ndim == 2 and name != _OUTPUT}
     inner &= matrices(place.model)
     parameters = trainable(place.model.parameters())

@@ -30,6 +30,12 @@ def test_show(run):
     assert re.search(r"^[\d,]+ parameters", rest, re.MULTILINE)
 
 
+@pytest.mark.skipif(not ON_CPU, reason="of a CPU")
+def test_backends_are_those_of_the_precision(run):
+    told = run("show", "trainer.precision=bf16-mixed", "model.dim=32", "attention=multihead").out
+    assert re.search(rf"encoder/attention +reference, from {few_keys(torch.bfloat16) + 1} sdpa", told)
+
+
 def test_layers_that_differ_are_shown(run):
     outcome = run("show", "encoder.attention_by_layer={1: window}")
     assert re.search(r"encoder/attention +multihead.*\n +layer 1 +window", outcome.out), outcome
