@@ -23,16 +23,13 @@ class Chained(torch.optim.Optimizer):
         self._parts = [(part, len(part.param_groups)) for part in parts]
         super().__init__([group for part in parts for group in part.param_groups], defaults={})
 
-    @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update all parameters once, after ``closure``, whose value is returned."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        results: list[Any] = []
         groups = iter(self.param_groups)  # not those of the parts: a loaded state comes with groups of its own
         for part, count in self._parts:
             part.param_groups = [next(groups) for _ in range(count)]
             part.state = self.state
-            part.step()
-        return loss
+            results.append(part.step(closure))
+            closure = None  # the first part has called it: the gradients of all are there
+        return results[0]

@@ -109,12 +109,11 @@ def muon(
     from attnbuild.training.muon import Muon  # with it come sharded tensors, which take a while to load
 
     inner = {p for name, p in place.model.named_parameters() if p.ndim == 2 and name != _OUTPUT}
-    inner &= matrices(place.model)
-    parameters = trainable(place.model.parameters())
+    of_muon, of_adam = _parted(place.model, inner & matrices(place.model))
     parts: list[torch.optim.Optimizer] = []
-    if of_muon := [p for p in parameters if p in inner]:
+    if of_muon:
         parts.append(Muon(of_muon, lr=lr, momentum=momentum, weight_decay=weight_decay))
-    if of_adam := [p for p in parameters if p not in inner]:
+    if of_adam:
         betas = _betas(beta1, beta2)
         parts.append(
             torch.optim.AdamW(of_adam, lr=lr, betas=betas, eps=eps, weight_decay=0.0, fused=place.fused or None)
@@ -156,13 +155,15 @@ def decay_groups(model: nn.Module, weight_decay: float, decay_all: bool) -> list
 
     A matrix shared with an embedding (tied output projection) counts as the embedding.
     """
-    parameters = trainable(model.parameters())
-    decayed = set(parameters) if decay_all else matrices(model)
-    groups = [
-        {"params": [p for p in parameters if p in decayed], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p not in decayed], "weight_decay": 0.0},
-    ]
+    decayed, others = _parted(model, set(model.parameters()) if decay_all else matrices(model))
+    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
     return [group for group in groups if group["params"]]
+
+
+def _parted(model: nn.Module, chosen: set[nn.Parameter]) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """The parameters to train that are among the chosen, and the others, in the model's order."""
+    parameters = trainable(model.parameters())
+    return [p for p in parameters if p in chosen], [p for p in parameters if p not in chosen]
 
 
 def matrices(model: nn.Module) -> set[nn.Parameter]:
