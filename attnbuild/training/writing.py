@@ -106,5 +106,6 @@ class WritingTask(SupervisedTask):
 def _likeliest(logits: Tensor) -> Tensor:
     """(..., V) -> (...)."""
     if logits.device.type == "cpu":
-        logits = logits.float()  # among numbers of half precision PyTorch looks for the highest four times as slowly
+        # Among numbers of half precision PyTorch looks for the highest four times as slowly.
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     return logits.argmax(dim=-1)
