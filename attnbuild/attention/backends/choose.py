@@ -26,7 +26,7 @@ SHORTEST = {"cpu": 192, "cuda": 2048}
 #: The most queries and keys that learn faster on a CPU by their definition than by the fused kernels, whose blocks
 #: are made for more. Forward + backward of 2048 tokens in fp32, 4 heads of 32 or 64, or 8 of 64: 1.3 to 2.9 times as
 #: fast on two threads of Zen 4 with 24 keys or less, 0.8 to 1.4 on one, mostly 1.1; with 64 keys 1 to 1.4, 0.6 to 1.
-#: In bf16 the fused one is slow for longer: 5 to 11 times as fast with 16 keys, 2.1 to 2.5 with 128, 1 to 1.4 with 256.
+#: In bf16 the fused one is slow for longer: 8 to 11 times as fast with 16 keys, 2.1 to 2.5 with 128, 1 to 1.4 with 256.
 _FEW_KEYS, _FEW_KEYS_IN_BF16 = 24, 128
 
 
