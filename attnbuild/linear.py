@@ -7,17 +7,16 @@ processors idle; oneDNN, which is in the same wheel, uses them all, and is twice
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnbuild.processor import amd_family
 from attnbuild.step_gradients.weights import multiplied_by_step
 
 __all__ = ["Linear", "by_onednn", "linear", "packed"]
@@ -29,7 +28,7 @@ _PACKED_FOR = 64
 #: Weights from which on MKL packs them anew at each call: 5 rows of 256 times 8000 x 256 took 15 ms, and 2 by a packed
 #: weight. As many rows as it was packed for are few enough for that to tell.
 _LARGE = 1 << 19
-#: AMD's family of processors, as /proc/cpuinfo has it.
+#: AMD's family of processors.
 _ZEN_5 = 26
 
 
@@ -123,7 +122,7 @@ def _onednn_is_faster() -> bool:
 
     On Zen 4, which halves such vectors, MKL is as fast, and oneDNN keeps twice the memory for its kernels.
     """
-    return _packing_is_faster() and _amd_family() >= _ZEN_5
+    return _packing_is_faster() and amd_family() >= _ZEN_5
 
 
 @cache
@@ -136,17 +135,7 @@ def _packing_is_faster() -> bool:
 def _onednn_serves() -> bool:
     """On AMD's processors, where it was measured."""
     there = hasattr(torch.ops.mkldnn, "_linear_pointwise") and torch.backends.mkldnn.is_available()
-    return there and _amd_family() > 0
-
-
-def _amd_family() -> int:
-    """The family of this machine's processor as AMD counts them; 0 where it is not AMD's."""
-    try:
-        told = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return 0
-    family = re.search(r"^cpu family\s*: (\d+)$", told, re.MULTILINE)
-    return int(family[1]) if family and "AuthenticAMD" in told else 0
+    return there and amd_family() > 0
 
 
 def _multiply(left: Tensor, right: Tensor, bias: Tensor | None) -> Tensor:

@@ -104,19 +104,6 @@ def test_nothing_goes_there_where_it_is_no_faster(monkeypatch):
     assert not uses_onednn(lambda: Linear(256, 256)(torch.randn(256, 256)))
 
 
-@pytest.mark.parametrize(
-    ("told", "family"),
-    [
-        ("vendor_id\t: AuthenticAMD\ncpu family\t: 26\nmodel\t\t: 2\n", 26),
-        ("vendor_id\t: GenuineIntel\ncpu family\t: 6\nmodel\t\t: 143\n", 0),
-        ("processor\t: 0\nCPU implementer\t: 0x41\n", 0),
-    ],
-)
-def test_the_processor_is_known_by_what_the_system_tells(told, family, monkeypatch):
-    monkeypatch.setattr(linear.Path, "read_text", lambda path, encoding: told)
-    assert linear._amd_family() == family
-
-
 def test_its_operations_are_counted():
     layer, rows = Linear(8, 4), torch.randn(3, 8, requires_grad=True)
     with onednn():

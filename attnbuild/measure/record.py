@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from attnbuild.measure.race import Figures
+from attnbuild.processor import processor_name
 
 __all__ = ["draw_growth", "machine", "rows_of", "versions"]
 
@@ -29,20 +30,11 @@ def versions(packages: Iterable[str] = ("attnbuild", "torch", "numpy")) -> dict[
 
 def machine(device: torch.device | str = "cpu") -> dict[str, Any]:
     """What it was measured on."""
-    told = {"cpu": _processor(), "vectors": torch.backends.cpu.get_cpu_capability(), "cores": os.cpu_count()}
+    told = {"cpu": processor_name(), "vectors": torch.backends.cpu.get_cpu_capability(), "cores": os.cpu_count()}
     told["threads"] = torch.get_num_threads()
     if torch.device(device).type == "cuda":
         told["gpu"] = torch.cuda.get_device_name(device)
     return told
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.machine())
 
 
 def rows_of(case: str, system: str, figures: Figures) -> list[dict[str, Any]]:
