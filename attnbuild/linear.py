@@ -59,7 +59,7 @@ class Linear(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
         packed = self._packed
         if packed is not None and packed.serves(input):
-            return _on_rows(_multiply, input, packed.weight, packed.bias)
+            return _multiply(input, packed.weight, packed.bias)
         return linear(input, self.weight, self.bias)
 
 
@@ -139,7 +139,7 @@ def _onednn_serves() -> bool:
 
 
 def _multiply(left: Tensor, right: Tensor, bias: Tensor | None) -> Tensor:
-    """left right' + bias: (N, K), (M, K), (M,) or None -> (N, M)."""
+    """left right' + bias: (..., K), (M, K), (M,) or None -> (..., M)."""
     product: Tensor = torch.ops.mkldnn._linear_pointwise(left, right, bias, "none", [], "")
     return product
 

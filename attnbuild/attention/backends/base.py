@@ -73,17 +73,20 @@ class Call:
 
     def need(self) -> Need:
         """The same in words that a choice is made by."""
-        tensors = (self.query, self.key, self.value, *self.parts.position.parameters())
         return Need(
             parts=self.parts,
             place=self.place,
             device=self.query.device.type,
             queries=self.query.shape[2],
             keys=self.key.shape[2],
-            gradient=torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors),
+            gradient=torch.is_grad_enabled() and self._learns(),
             dropout=self.dropout > 0,
             dtype=self.value.dtype,
         )
+
+    def _learns(self) -> bool:
+        tensors = (self.query, self.key, self.value, *self.parts.position.parameters())
+        return any(tensor.requires_grad for tensor in tensors)
 
     @property
     def whole(self) -> bool:
