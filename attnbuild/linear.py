@@ -7,7 +7,7 @@ processors idle; oneDNN, which is in the same wheel, uses them all, and is twice
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import Any, NamedTuple
@@ -93,12 +93,11 @@ def linear(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if gathered is not None:
         return gathered
     if by_onednn(rows, weight):
-        return _on_rows(_Product.apply if torch.is_grad_enabled() else _multiply, rows, weight, bias)
+        if not torch.is_grad_enabled():
+            return _multiply(rows, weight, bias)
+        product: Tensor = _Product.apply(rows.flatten(0, -2), weight, bias)
+        return product.view(*rows.shape[:-1], weight.shape[0])
     return F.linear(rows, weight, bias)
-
-
-def _on_rows(multiply: Callable[..., Tensor], rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    return multiply(rows.flatten(0, -2), weight, bias).view(*rows.shape[:-1], weight.shape[0])
 
 
 def by_onednn(rows: Tensor, weight: Tensor) -> bool:
@@ -145,7 +144,7 @@ def _multiply(left: Tensor, right: Tensor, bias: Tensor | None) -> Tensor:
 
 
 class _Product(torch.autograd.Function):
-    """The same with gradients, which are products by the same means and can be differentiated in turn."""
+    """The same of (N, K), with gradients, which are products by the same means and can be differentiated in turn."""
 
     @staticmethod
     def forward(ctx: Any, left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:

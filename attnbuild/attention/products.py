@@ -57,10 +57,11 @@ def mixed(weights: Tensor, value: Tensor) -> Tensor:
 
 def scored(hidden: Tensor, vectors: Tensor) -> Tensor:
     """hidden times the vector of its head: (B, H, N, S, D), (H, D, 1) -> (B, H, N, S)."""
-    if _is_learning_step(hidden[..., 0], vectors):
-        return (hidden * vectors.view(len(vectors), 1, 1, -1)).sum(dim=-1)
-    if _learns_on_cpu(hidden, vectors) and not torch.compiler.is_compiling():
-        return _Score.apply(hidden, vectors)
+    if _learns_on_cpu(hidden, vectors):
+        if hidden.shape[2] == 1:  # a function of our own costs more than it saves
+            return (hidden * vectors.view(len(vectors), 1, 1, -1)).sum(dim=-1)
+        if not torch.compiler.is_compiling():
+            return _Score.apply(hidden, vectors)
     return _by_vectors(hidden, vectors)
 
 
